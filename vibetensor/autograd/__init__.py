@@ -1,0 +1,31 @@
+"""Reverse-mode automatic differentiation, with the API of ``torch.autograd``."""
+
+from vibetensor.autograd import tensor_methods as _tensor_methods  # noqa: F401  (installs them)
+from vibetensor.autograd.api import backward, grad
+from vibetensor.autograd.function import Function
+from vibetensor.autograd.grad_mode import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+from vibetensor.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
+from vibetensor.autograd.node import Node
+
+__all__ = [
+    "Function",
+    "GradcheckError",
+    "Node",
+    "backward",
+    "enable_grad",
+    "grad",
+    "gradcheck",
+    "gradgradcheck",
+    "inference_mode",
+    "is_grad_enabled",
+    "is_inference_mode_enabled",
+    "no_grad",
+    "set_grad_enabled",
+]

@@ -1,0 +1,15 @@
+"""Random generators: a seed and a position in a counter-based (Philox) stream."""
+from libc.stdint cimport int64_t, uint64_t
+
+
+cdef class Generator:
+    cdef uint64_t seed_value
+    cdef uint64_t position    # in blocks of four 32-bit numbers
+    cdef int device_type, device_index
+
+
+# The generator an operator on this device uses when none is given.
+cdef Generator default_generator_of(int device_type, int device_index)
+# Sets aside `blocks` Philox blocks of `generator` (None: the default CPU generator): the caller
+# alone may use counters offset to offset + blocks - 1 of `seed`.
+cdef int philox_reserve(object generator, int64_t blocks, int64_t* seed, int64_t* offset) except -1
