@@ -1,0 +1,275 @@
+// Indexing along one dimension: gather, scatter, index_select, index_add.
+//
+// All of them walk over a shape in which one array (the table) is addressed through an index along
+// one dimension and directly along the others.
+#include "vibetensor/cpu/kernels/accumulate.h"
+#include "vibetensor/cpu/kernels/index_error.h"
+#include "vibetensor/cpu/kernels/scalar.h"
+
+namespace VT_NS {
+
+namespace {
+
+constexpr int64_t kGrainElements = 16 << 10;
+
+enum { kValues = 0, kIndex = 1, kTable = 2 };  // operands of the walk
+
+struct Walk {
+  Layout<3> layout;
+  int64_t step = 0;  // of the table along the indexed dimension
+  int64_t size = 1;  // of the table there
+  int dim;
+
+  // The shape is that of `values`; `index` has it too, or is one-dimensional along `dim`.
+  Walk(const vt_array &values, const vt_array &index, const vt_array &table, int along)
+      : dim(along) {
+    if (table.ndim > 0) {
+      step = table.strides[dim];
+      size = table.sizes[dim];
+    }
+    const bool aligned = index.ndim == values.ndim && index.ndim != 1;
+    for (int d = values.ndim - 1; d >= 0; d--) {
+      const int64_t index_stride = aligned ? index.strides[d] : d == dim ? line_stride(index) : 0;
+      const int64_t table_stride = d == dim || table.ndim == 0 ? 0 : table.strides[d];
+      layout.push(shape_of(values, index, d), values.strides[d], index_stride, table_stride);
+    }
+    layout.sort();
+    layout.coalesce();
+    if (layout.ndim > 1 && layout.sizes[0] < 8 && layout.sizes[1] > layout.sizes[0]) {
+      // Short rows cost more than their gaps.
+      exchange(0, 1);
+    }
+  }
+
+  // A part of dimension `d`; offsets of operands go into `offset`.
+  Walk part(int d, int64_t begin, int64_t end, int64_t *offset) const {
+    Walk w = *this;
+    w.layout.sizes[d] = end - begin;
+    for (int k = 0; k < 3; k++) offset[k] = begin * layout.strides[k][d];
+    return w;
+  }
+
+ private:
+  static int64_t line_stride(const vt_array &index) {
+    return index.ndim > 0 ? index.strides[0] : 0;
+  }
+  // scatter takes an index that is smaller than its source.
+  static int64_t shape_of(const vt_array &values, const vt_array &index, int d) {
+    return index.ndim == values.ndim ? index.sizes[d] : values.sizes[d];
+  }
+  void exchange(int a, int b) {
+    const int64_t n = layout.sizes[a];
+    layout.sizes[a] = layout.sizes[b];
+    layout.sizes[b] = n;
+    for (int k = 0; k < 3; k++) {
+      const int64_t s = layout.strides[k][a];
+      layout.strides[k][a] = layout.strides[k][b];
+      layout.strides[k][b] = s;
+    }
+  }
+};
+
+// One run of a walk: `n` elements with these steps.
+struct Run {
+  int64_t n, values, index, table;
+};
+
+// What is done with a value and a place of the table, once per element and for whole rows of one
+// index.
+template <class T>
+struct Fetch {
+  using Value = T;
+  using Place = const T;
+  VT_INLINE void element(T *value, const T *place) const { *value = *place; }
+  VT_INLINE void row(T *values, int64_t value_step, const T *table, int64_t table_step,
+                     int64_t n) const {
+    if (value_step == 1 && table_step == 1) {
+      memcpy(values, table, n * sizeof(T));
+    } else {
+      for (int64_t i = 0; i < n; i++) values[i * value_step] = table[i * table_step];
+    }
+  }
+};
+
+template <class T>
+struct Assign {
+  using Value = const T;
+  using Place = T;
+  VT_INLINE void element(const T *value, T *place) const { *place = *value; }
+  VT_INLINE void row(const T *values, int64_t value_step, T *table, int64_t table_step,
+                     int64_t n) const {
+    if (value_step == 1 && table_step == 1) {
+      memcpy(table, values, n * sizeof(T));
+    } else {
+      for (int64_t i = 0; i < n; i++) table[i * table_step] = values[i * value_step];
+    }
+  }
+};
+
+template <class T, bool kScaled>
+struct Add {
+  using A = acc_t<T>;
+  using Value = const T;
+  using Place = A;
+  A alpha;
+  VT_INLINE A term(T value) const {
+    const A x = static_cast<A>(value);
+    return kScaled ? times(alpha, x) : x;
+  }
+  VT_INLINE void element(const T *value, A *place) const { *place = plus(*place, term(*value)); }
+  VT_INLINE void row(const T *values, int64_t value_step, A *table, int64_t table_step,
+                     int64_t n) const {
+    if (value_step == 1 && table_step == 1) {
+#pragma omp simd
+      for (int64_t i = 0; i < n; i++) table[i] = plus(table[i], term(values[i]));
+    } else {
+      for (int64_t i = 0; i < n; i++) element(values + i * value_step, table + i * table_step);
+    }
+  }
+};
+
+template <class Op>
+VT_INLINE void do_run(const Op &op, const Walk &w, const Run &r, typename Op::Value *values,
+                      const int64_t *index, typename Op::Place *table, IndexErrors &errors) {
+  if (r.index == 0) {
+    if (VT_UNLIKELY(!in_range(*index, w.size))) return errors.raise(*index, w.dim, w.size);
+    op.row(values, r.values, table + *index * w.step, r.table, r.n);
+    return;
+  }
+  for (int64_t i = 0; i < r.n; i++) {
+    const int64_t k = index[i * r.index];
+    if (VT_UNLIKELY(!in_range(k, w.size))) return errors.raise(k, w.dim, w.size);
+    op.element(values + i * r.values, table + i * r.table + k * w.step);
+  }
+}
+
+template <class Op>
+void do_part(const Op &op, const Walk &w, int64_t begin, int64_t end, typename Op::Value *values,
+             const int64_t *index, typename Op::Place *table, IndexErrors &errors) {
+  const Layout<3> &l = w.layout;
+  Run run = {0, inner_stride(l, kValues), inner_stride(l, kIndex), inner_stride(l, kTable)};
+  for_runs(l, begin, end, [&](const int64_t *offset, int64_t n) {
+    run.n = n;
+    do_run(op, w, run, values + offset[kValues], index + offset[kIndex], table + offset[kTable],
+           errors);
+  });
+}
+
+// Reads from the table: any order will do.
+template <class T>
+void fetch_all(const Walk &w, T *values, const int64_t *index, const T *table,
+               IndexErrors &errors) {
+  parallel_for(w.layout.numel(), kGrainElements, [&](int64_t begin, int64_t end) {
+    do_part(Fetch<T>(), w, begin, end, values, index, table, errors);
+  });
+}
+
+// Writes to the table. Elements that meet in one place differ in their position along the indexed
+// dimension only; that one is never split, and always walked upwards, so the result does not depend
+// on the number of threads.
+template <class Op>
+void write_all(const Op &op, const Walk &w, typename Op::Value *values, const int64_t *index,
+               typename Op::Place *table, IndexErrors &errors) {
+  const int64_t numel = w.layout.numel();
+  if (numel == 0) return;
+  int split = -1;
+  for (int d = 0; d < w.layout.ndim; d++) {
+    if (w.layout.strides[kTable][d] == 0) continue;
+    if (split < 0 || w.layout.sizes[d] > w.layout.sizes[split]) split = d;
+  }
+  if (split < 0) return do_part(op, w, 0, numel, values, index, table, errors);
+  const int64_t size = w.layout.sizes[split];
+  parallel_for(size, div_up(kGrainElements, numel / size), [&](int64_t begin, int64_t end) {
+    int64_t offset[3];
+    const Walk part = w.part(split, begin, end, offset);
+    do_part(op, part, 0, part.layout.numel(), values + offset[kValues], index + offset[kIndex],
+            table + offset[kTable], errors);
+  });
+}
+
+vt_status fetch(const vt_array &table, const vt_array &index, const int64_t *places,
+                const vt_array &out, int dim, vt_context *context) {
+  const Walk w(out, index, table, dim);
+  IndexErrors errors;
+  const vt_status status = dispatch_size(out.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    fetch_all<T>(w, data_of<T>(out), places, data_of<const T>(table), errors);
+  });
+  return status == VT_OK ? errors.status(context) : status;
+}
+
+template <class T, bool kScaled>
+vt_status add_typed(const vt_array &out, const vt_array &index, const int64_t *places,
+                    const vt_array &source, int dim, acc_t<T> alpha, vt_context *context) {
+  return on_accumulator<T>(out, [&](const vt_array &sums) {
+    const Walk w(source, index, sums, dim);
+    IndexErrors errors;
+    write_all(Add<T, kScaled>{alpha}, w, data_of<const T>(source), places, data_of<acc_t<T>>(sums),
+              errors);
+    return errors.status(context);
+  });
+}
+
+// The index as a flat array of int64 beside a descriptor that says so.
+struct FlatIndex {
+  Indices indices;
+  vt_array array;
+  int64_t stride = 1;
+  explicit FlatIndex(const vt_array &index) : indices(index), array(index) {
+    array.strides = &stride;
+    array.sizes = &array.numel;
+    array.ndim = 1;
+  }
+};
+
+}  // namespace
+
+// input, index (int64), out (of the index's shape); dim.
+vt_status gather_cpu(const vt_array *a, const vt_value *v, vt_context *context) {
+  return fetch(a[0], a[1], data_of<const int64_t>(a[1]), a[2], static_cast<int>(v[0].i), context);
+}
+
+// out (holds the input), index (int64), source; dim. The last of several writes to a place stands.
+vt_status scatter_cpu(const vt_array *a, const vt_value *v, vt_context *context) {
+  const Walk w(a[2], a[1], a[0], static_cast<int>(v[0].i));
+  IndexErrors errors;
+  const vt_status status = dispatch_size(a[0].dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    write_all(Assign<T>(), w, data_of<const T>(a[2]), data_of<const int64_t>(a[1]),
+              data_of<T>(a[0]), errors);
+  });
+  return status == VT_OK ? errors.status(context) : status;
+}
+
+// out (holds the input), index (int64), source; dim.
+vt_status scatter_add_cpu(const vt_array *a, const vt_value *v, vt_context *context) {
+  return dispatch<kAll>(a[0].dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    return add_typed<T, false>(a[0], a[1], data_of<const int64_t>(a[1]), a[2],
+                               static_cast<int>(v[0].i), acc_t<T>(), context);
+  });
+}
+
+// input, index (int32 or int64, at most one dimension), out; dim.
+vt_status index_select_cpu(const vt_array *a, const vt_value *v, vt_context *context) {
+  const FlatIndex index(a[1]);
+  if (!index.indices.ok()) return VT_ERROR_OUT_OF_MEMORY;
+  return fetch(a[0], index.array, index.indices.data(), a[2], static_cast<int>(v[0].i), context);
+}
+
+// out (holds the input), index (int32 or int64, at most one dimension), source; dim, alpha.
+vt_status index_add_cpu(const vt_array *a, const vt_value *v, vt_context *context) {
+  const FlatIndex index(a[1]);
+  if (!index.indices.ok()) return VT_ERROR_OUT_OF_MEMORY;
+  const int dim = static_cast<int>(v[0].i);
+  const bool scaled = v[1].kind != VT_VALUE_INT || v[1].i != 1;
+  return dispatch<kAll>(a[0].dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const acc_t<T> alpha = element_from<acc_t<T>>(v[1]);
+    const int64_t *places = index.indices.data();
+    return scaled ? add_typed<T, true>(a[0], index.array, places, a[2], dim, alpha, context)
+                  : add_typed<T, false>(a[0], index.array, places, a[2], dim, alpha, context);
+  });
+}
+
+}  // namespace VT_NS
