@@ -1,0 +1,220 @@
+"""Factories: tensors from sizes, ranges and random numbers."""
+from libc.math cimport ceil
+from libc.stdint cimport int8_t
+
+from vibetensor.core.device cimport parse_device
+from vibetensor.core.dtype cimport default_complex_code, default_dtype_code, dtype_code, is_floating_code
+from vibetensor.core.errors cimport wrong_type
+from vibetensor.core.tensor cimport Tensor, tensor_empty, tensor_rebind, tensor_shape
+from vibetensor.core.tensor import install
+from vibetensor.core.types cimport *
+from vibetensor.ops.arguments cimport ints_arg
+from vibetensor.ops.entries cimport *
+from vibetensor.ops.support import publish
+
+
+cdef tuple sizes_of(str op, tuple size):
+    if len(size) == 1 and isinstance(size[0], (tuple, list)):
+        return ints_arg(op, "size", 1, size[0])
+    return ints_arg(op, "size", 1, size)
+
+
+cdef Tensor make(tuple sizes, int code, object device):
+    cdef int device_type
+    cdef int8_t index
+    parse_device(device, &device_type, &index)
+    return tensor_empty(sizes, code, device_type, index)
+
+
+cdef object finish(Tensor t, object out, bint requires_grad):
+    """Stores into out= where given; makes the result a leaf."""
+    if out is not None:
+        if not isinstance(out, Tensor):
+            wrong_type("factory", "out", 0, "Tensor", out)
+        if tensor_shape(<Tensor>out) != tensor_shape(t):
+            tensor_rebind(<Tensor>out, tensor_empty(tensor_shape(t), (<Tensor>out).dtype,
+                                                    (<Tensor>out).device_type, (<Tensor>out).device_index))
+        t = op_copy_(<Tensor>out, t, False)
+    if requires_grad:
+        t.requires_grad = True
+    return t
+
+
+cdef int code_or_default(object dtype) except -2:
+    cdef int code = dtype_code(dtype)
+    return default_dtype_code() if code < 0 else code
+
+
+def empty(*size, out=None, dtype=None, device=None, requires_grad=False, pin_memory=False):
+    """Uninitialised memory of shape `size` (ints or one sequence)."""
+    return finish(make(sizes_of("empty", size), code_or_default(dtype), device), out, requires_grad)
+
+
+def zeros(*size, out=None, dtype=None, device=None, requires_grad=False, pin_memory=False):
+    """Zeros of shape `size` (ints or one sequence).
+
+    >>> vt.zeros(2)
+    tensor([0., 0.])
+    """
+    t = op_zero_(make(sizes_of("zeros", size), code_or_default(dtype), device))
+    return finish(t, out, requires_grad)
+
+
+def ones(*size, out=None, dtype=None, device=None, requires_grad=False, pin_memory=False):
+    """Ones of shape `size` (ints or one sequence)."""
+    t = op__fill_(make(sizes_of("ones", size), code_or_default(dtype), device), 1)
+    return finish(t, out, requires_grad)
+
+
+cdef int code_of_number(object value) except -2:
+    if isinstance(value, bool):
+        return VT_BOOL
+    if isinstance(value, int):
+        return VT_I64
+    return default_complex_code() if isinstance(value, complex) else default_dtype_code()
+
+
+def full(size, fill_value, *, out=None, dtype=None, device=None, requires_grad=False):
+    """`fill_value` everywhere, of shape `size`; the dtype follows the value unless given."""
+    if isinstance(fill_value, Tensor):
+        fill_value = fill_value.item()
+    cdef int code = dtype_code(dtype)
+    if code < 0:
+        code = code_of_number(fill_value)
+    t = op__fill_(make(ints_arg("full", "size", 1, size), code, device), fill_value)
+    return finish(t, out, requires_grad)
+
+
+cdef object number(object x):
+    return x.item() if isinstance(x, Tensor) else x
+
+
+def arange(start, end=None, step=1, *, out=None, dtype=None, device=None, requires_grad=False):
+    """``start, start + step, ...`` up to `end`, which is not included; int64 if all are ints.
+
+    >>> vt.arange(3)
+    tensor([0, 1, 2])
+    """
+    cdef int code = dtype_code(dtype)
+    start, end, step = number(start), number(end), number(step)
+    if end is None:
+        start, end = 0, start
+    integers = isinstance(start, int) and isinstance(end, int) and isinstance(step, int)
+    if code < 0:
+        code = VT_I64 if integers else default_dtype_code()
+    if step == 0:
+        raise RuntimeError("step must be nonzero")
+    if (step > 0 and start > end) or (step < 0 and start < end):
+        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+    if not integers and not (abs(start) < float("inf") and abs(end) < float("inf")):
+        raise RuntimeError(f"unsupported range: {start} -> {end}")
+    if integers:
+        n = -(-(end - start) // step)
+    else:
+        n = <long long>ceil((<double>end - <double>start) / <double>step)
+    t = op_arange_(make((n,), code, device), start, step)
+    return finish(t, out, requires_grad)
+
+
+def linspace(start, end, steps, *, out=None, dtype=None, device=None, requires_grad=False):
+    """`steps` evenly spaced values from `start` to `end`, both included."""
+    if steps < 0:
+        raise RuntimeError("number of steps must be non-negative")
+    t = make((steps,), code_or_default(dtype), device)
+    return finish(op_linspace_(t, number(start), number(end)), out, requires_grad)
+
+
+def eye(n, m=None, *, out=None, dtype=None, device=None, requires_grad=False):
+    """The (n, m) matrix with ones on the diagonal, zeros elsewhere."""
+    t = op_zero_(make((n, n if m is None else m), code_or_default(dtype), device))
+    op__fill_(op_diagonal(t, 0, 0, 1), 1)
+    return finish(t, out, requires_grad)
+
+
+cdef Tensor random_memory(str op, tuple size, object dtype, object device):
+    cdef int code = code_or_default(dtype)
+    if not is_floating_code(code):
+        raise NotImplementedError(f'"{op}" not implemented for dtype {dtype}')
+    return make(sizes_of(op, size), code, device)
+
+
+def rand(*size, generator=None, out=None, dtype=None, device=None, requires_grad=False,
+         pin_memory=False):
+    """Numbers drawn uniformly from [0, 1)."""
+    t = op_uniform_(random_memory("rand", size, dtype, device), 0, 1, generator)
+    return finish(t, out, requires_grad)
+
+
+def randn(*size, generator=None, out=None, dtype=None, device=None, requires_grad=False,
+          pin_memory=False):
+    """Numbers drawn from the standard normal distribution."""
+    t = op_normal_(random_memory("randn", size, dtype, device), 0, 1, generator)
+    return finish(t, out, requires_grad)
+
+
+def normal(mean, std, size, *, generator=None, out=None, dtype=None, device=None,
+           requires_grad=False):
+    """Numbers drawn from the normal distribution of `mean` and `std`."""
+    t = op_normal_(random_memory("normal", (size,), dtype, device), mean, std, generator)
+    return finish(t, out, requires_grad)
+
+
+def randint(low, high=None, size=None, *, generator=None, out=None, dtype=None, device=None,
+            requires_grad=False):
+    """Integers drawn uniformly from [low, high); ``randint(high, size)`` starts at 0. int64 by
+    default."""
+    if size is None:
+        low, high, size = 0, low, high
+    elif high is None:
+        low, high = 0, low
+    if low >= high:
+        raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
+    cdef int code = dtype_code(dtype)
+    t = make(ints_arg("randint", "size", 3, size), VT_I64 if code < 0 else code, device)
+    return finish(op__randint_(t, low, high, generator), out, requires_grad)
+
+
+def randperm(n, *, generator=None, out=None, dtype=None, device=None, requires_grad=False):
+    """A random permutation of ``0 ... n - 1``; int64 by default."""
+    cdef int code = dtype_code(dtype)
+    if n < 0:
+        raise RuntimeError(f"n must be non-negative, got {n}")
+    t = make((n,), VT_I64 if code < 0 else code, device)
+    return finish(op__randperm_(t, generator), out, requires_grad)
+
+
+# --- like a tensor, but of another shape -----------------------------------------------------------------
+
+cdef Tensor made_like(Tensor self, str op, tuple size, object dtype, object device):
+    cdef int code = dtype_code(dtype)
+    return make(sizes_of(op, size), self.dtype if code < 0 else code,
+                self.device if device is None else device)
+
+
+def new_empty(self, *size, dtype=None, device=None, requires_grad=False):
+    """Uninitialised memory of shape `size`, with the dtype and device of the tensor."""
+    return finish(made_like(<Tensor?>self, "new_empty", size, dtype, device), None, requires_grad)
+
+
+def new_zeros(self, *size, dtype=None, device=None, requires_grad=False):
+    """Zeros of shape `size`, with the dtype and device of the tensor."""
+    t = op_zero_(made_like(<Tensor?>self, "new_zeros", size, dtype, device))
+    return finish(t, None, requires_grad)
+
+
+def new_ones(self, *size, dtype=None, device=None, requires_grad=False):
+    """Ones of shape `size`, with the dtype and device of the tensor."""
+    t = op__fill_(made_like(<Tensor?>self, "new_ones", size, dtype, device), 1)
+    return finish(t, None, requires_grad)
+
+
+def new_full(self, size, fill_value, *, dtype=None, device=None, requires_grad=False):
+    """`fill_value` everywhere, of shape `size`, with the dtype and device of the tensor."""
+    t = op__fill_(made_like(<Tensor?>self, "new_full", (size,), dtype, device), fill_value)
+    return finish(t, None, requires_grad)
+
+
+for _f in (empty, zeros, ones, full, arange, linspace, eye, rand, randn, normal, randint, randperm):
+    publish("vt", _f.__name__, _f)
+for _f in (new_empty, new_zeros, new_ones, new_full):
+    install(_f.__name__, _f)

@@ -1,0 +1,151 @@
+"""Functions whose Python signature fits no generated stub: named results, several forms."""
+from collections import namedtuple
+
+from vibetensor.core.device cimport parse_device
+from vibetensor.core.dtype cimport dtype, dtype_code, dtype_name
+from vibetensor.core.errors cimport wrong_type
+from vibetensor.core.tensor cimport F_CONTIGUOUS, Tensor
+from vibetensor.core.tensor import install
+from vibetensor.core.types cimport *
+from vibetensor.ops.arguments cimport bool_arg, int_arg
+from vibetensor.ops.entries cimport *
+from vibetensor.ops.support import publish
+
+dtype_type = dtype  # `to` has a parameter of that name
+Sorted = namedtuple("sort", "values indices")
+TopK = namedtuple("topk", "values indices")
+
+
+def sort(input, dim=-1, descending=False, stable=False):
+    """Named tuple (values, indices): `input` sorted along `dim`; NaN counts as largest.
+
+    >>> vt.sort(vt.tensor([3, 1])).values
+    tensor([1, 3])
+    """
+    if not isinstance(input, Tensor):
+        wrong_type("sort", "input", 1, "Tensor", input)
+    return Sorted(*op__sort(
+        <Tensor>input, int_arg("sort", "dim", 2, dim), bool_arg("sort", "descending", 3, descending),
+        bool(stable),
+    ))
+
+
+def topk(input, k, dim=-1, largest=True, sorted=True):
+    """Named tuple (values, indices): the `k` largest (or smallest) elements along `dim`.
+
+    >>> vt.topk(vt.tensor([3, 1, 2]), 2).values
+    tensor([3, 2])
+    """
+    if not isinstance(input, Tensor):
+        wrong_type("topk", "input", 1, "Tensor", input)
+    return TopK(*op__topk(
+        <Tensor>input, int_arg("topk", "k", 2, k), int_arg("topk", "dim", 3, dim),
+        bool_arg("topk", "largest", 4, largest), bool_arg("topk", "sorted", 5, sorted),
+    ))
+
+
+def nonzero(input, *, as_tuple=False):
+    """The indices of the non-zero elements: int64 of shape (count, rank), or one vector per dimension.
+
+    >>> vt.nonzero(vt.tensor([0, 5]))
+    tensor([[1]])
+    """
+    if not isinstance(input, Tensor):
+        wrong_type("nonzero", "input", 1, "Tensor", input)
+    if not as_tuple:
+        return op_find(<Tensor>input)
+    if (<Tensor>input).ndim == 0:
+        input = op_unsqueeze(<Tensor>input, 0)
+    return op_unbind(op_find(<Tensor>input), 1)
+
+
+# --- conversions -----------------------------------------------------------------------------------------
+
+cdef Tensor convert(Tensor self, object device, int code, bint copy):
+    cdef int device_type
+    cdef signed char index
+    if device is not None:
+        parse_device(device, &device_type, &index)
+        if device_type != self.device_type:
+            raise NotImplementedError(f"to(): no copy between {self.device} and {device}")
+    if code >= 0 and code != self.dtype:
+        return op__to_copy(self, code)
+    return op__clone(self, False) if copy else self
+
+
+def to(self, *args, device=None, dtype=None, non_blocking=False, copy=False, memory_format=None):
+    """The tensor with another dtype or on another device: ``to(dtype)``, ``to(device, dtype)`` or
+    ``to(other)``. It is the tensor itself where nothing changes, unless `copy`.
+
+    >>> vt.ones(1).to(vt.int64)
+    tensor([1])
+    """
+    for i, a in enumerate(args):
+        if isinstance(a, Tensor):
+            device, dtype = a.device, a.dtype
+        elif a is None or isinstance(a, bool):
+            continue  # non_blocking and copy may be positional
+        elif isinstance(a, dtype_type):
+            dtype = a
+        else:
+            device = a
+    return convert(<Tensor?>self, device, dtype_code(dtype), copy)
+
+
+def _conversion(name, int code):
+    def method(self):
+        return convert(<Tensor?>self, None, code, False)
+
+    method.__name__ = name
+    method.__qualname__ = f"Tensor.{name}"
+    method.__doc__ = f"``self.to(vibetensor.{dtype_name(code)})``."
+    install(name, method)
+
+
+def cpu(self):
+    """The tensor in host memory."""
+    return convert(<Tensor?>self, "cpu", -1, False)
+
+
+def type_as(self, other):
+    """The tensor in the dtype of `other`."""
+    return convert(<Tensor?>self, None, (<Tensor?>other).dtype, False)
+
+
+for _name, _code in (
+    ("float", VT_F32), ("double", VT_F64), ("half", VT_F16), ("bfloat16", VT_BF16),
+    ("int", VT_I32), ("long", VT_I64), ("short", VT_I16), ("char", VT_I8), ("byte", VT_U8),
+    ("bool", VT_BOOL), ("cfloat", VT_C64), ("cdouble", VT_C128),
+):
+    _conversion(_name, _code)
+
+for _f in (sort, topk, nonzero):
+    publish("vt", _f.__name__, _f)
+    install(_f.__name__, _f)
+for _f in (to, cpu, type_as):
+    install(_f.__name__, _f)
+
+
+# --- attributes that are views ---------------------------------------------------------------------------
+
+def _t(self):
+    """The dimensions in reverse order."""
+    cdef Tensor t = <Tensor?>self
+    if t.ndim == 2:
+        return op_transpose(t, 0, 1)
+    return op_permute(t, tuple(range(t.ndim - 1, -1, -1)))
+
+
+def _mt(self):
+    """The last two dimensions swapped."""
+    cdef Tensor t = <Tensor?>self
+    if t.ndim < 2:
+        raise RuntimeError(
+            f"tensor.mT is only supported on matrices or batches of matrices. Got {t.ndim}-D tensor."
+        )
+    return op_transpose(t, -2, -1)
+
+
+install("T", property(_t, doc="The dimensions in reverse order."))
+install("mT", property(_mt, doc="The last two dimensions swapped."))
+install("real", property(lambda self: op_real(<Tensor?>self), doc="The real part."))

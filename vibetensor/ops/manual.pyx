@@ -1,0 +1,205 @@
+"""Handwritten entries (see manual.pxd)."""
+from libc.string cimport memcpy
+
+from vibetensor.core.dtype cimport dtype_name
+from vibetensor.core.iterator cimport check_no_internal_overlap, check_no_partial_overlap, copy_into
+from vibetensor.core.tensor cimport (
+    F_INFERENCE, F_REQUIRES_GRAD, bump_version, tensor_alias, tensor_empty_like, tensor_new,
+    tensor_new_like, tensor_same_shape, tensor_shape, tensor_empty,
+)
+from vibetensor.core.types cimport *
+from vibetensor.core.views cimport expand_view, permute_view
+from vibetensor.autograd.node cimport set_view
+from vibetensor.ops.entries cimport *
+from vibetensor.ops.support cimport begin_write, copy_of
+
+
+# --- copies ----------------------------------------------------------------------------------------------
+
+cdef Tensor manual_copy_(Tensor input, Tensor src, bint non_blocking):
+    if not tensor_same_shape(input, src):
+        src = op_expand(src, tensor_shape(input))
+    return op__copy_(input, src)
+
+
+cdef Tensor manual__copy_(Tensor input, Tensor src):
+    begin_write(input)
+    if input is src:
+        return input
+    if input.storage is src.storage:
+        src = manual__clone(src, False)  # the two may overlap in any way
+    copy_into(input, src)
+    bump_version(input)
+    return input
+
+
+cdef Tensor manual__clone(Tensor input, bint contiguous):
+    cdef Tensor out
+    out = tensor_new_like(input, input.dtype) if contiguous else tensor_empty_like(input, input.dtype)
+    copy_into(out, input)
+    return out
+
+
+cdef Tensor manual__to_copy(Tensor input, int dtype):
+    cdef Tensor out = tensor_empty_like(input, dtype)
+    copy_into(out, input)
+    return out
+
+
+cdef Tensor manual_detach(Tensor input):
+    cdef Tensor out = tensor_alias(input)
+    set_view(out, input)
+    return out
+
+
+# --- like another tensor -----------------------------------------------------------------------------------
+
+cdef Tensor like(Tensor input, int dtype):
+    return tensor_empty_like(input, input.dtype if dtype < 0 else dtype)
+
+
+cdef Tensor leaf(Tensor t, bint requires_grad):
+    if requires_grad:
+        t.requires_grad = True
+    return t
+
+
+cdef Tensor manual_empty_like(Tensor input, int dtype, bint requires_grad):
+    return leaf(like(input, dtype), requires_grad)
+
+
+cdef Tensor manual_zeros_like(Tensor input, int dtype, bint requires_grad):
+    return leaf(op_zero_(like(input, dtype)), requires_grad)
+
+
+cdef Tensor manual_ones_like(Tensor input, int dtype, bint requires_grad):
+    return leaf(op__fill_(like(input, dtype), 1), requires_grad)
+
+
+cdef Tensor manual_full_like(Tensor input, object fill_value, int dtype, bint requires_grad):
+    return leaf(op__fill_(like(input, dtype), fill_value), requires_grad)
+
+
+cdef Tensor manual_rand_like(Tensor input, int dtype, bint requires_grad):
+    return leaf(op_uniform_(like(input, dtype), 0, 1, None), requires_grad)
+
+
+cdef Tensor manual_randn_like(Tensor input, int dtype, bint requires_grad):
+    return leaf(op_normal_(like(input, dtype), 0, 1, None), requires_grad)
+
+
+# --- indexing ------------------------------------------------------------------------------------------------
+# Note [Canonical index]: the kernels see the dimensions made by index tensors first, all indices
+# broadcast to one shape, then the remaining dimensions of the input. `order` says where each of
+# these dimensions stands in the result: in front, or, if the indexed dimensions are neighbours, in
+# their place.
+
+cdef tuple canonical(Tensor input, tuple indices):
+    """(indices padded and broadcast, their shape, remaining shape, place of the index dimensions)."""
+    cdef Tensor t, total = None
+    cdef int i
+    if len(indices) > input.ndim:
+        raise IndexError(
+            f"too many indices for tensor of dimension {input.ndim} (got {len(indices)})"
+        )
+    named = [i for i, x in enumerate(indices) if x is not None]
+    if not named:
+        raise RuntimeError("at least one index must be provided")
+    for i in named:
+        t = <Tensor>indices[i]
+        if t.dtype != VT_I64:
+            raise IndexError(
+                f"tensors used as indices must be long, int, byte or bool tensors, got "
+                f"{dtype_name(t.dtype)}"
+            )
+    try:
+        shape = broadcast_shape([indices[i] for i in named])
+    except RuntimeError:
+        shapes = ", ".join([str(list(tensor_shape(indices[i]))) for i in named])
+        raise IndexError(
+            f"shape mismatch: indexing tensors could not be broadcast together with shapes {shapes}"
+        ) from None
+    padded = [None] * input.ndim
+    for i in named:
+        padded[i] = expand_view(<Tensor>indices[i], shape)
+    rest = tuple([input.sizes[i] for i in range(input.ndim) if padded[i] is None])
+    neighbours = named[-1] - named[0] + 1 == len(named)
+    return tuple(padded), shape, rest, named[0] if neighbours else 0
+
+
+cdef tuple broadcast_shape(list tensors):
+    shape = ()
+    for t in tensors:
+        s = tensor_shape(<Tensor>t)
+        n = max(len(s), len(shape))
+        a = (1,) * (n - len(s)) + s
+        b = (1,) * (n - len(shape)) + shape
+        for x, y in zip(a, b):
+            if x != y and x != 1 and y != 1:
+                raise RuntimeError("shape mismatch")
+        shape = tuple([y if x == 1 else x for x, y in zip(a, b)])
+    return shape
+
+
+cdef tuple canonical_order(Py_ssize_t nindex, Py_ssize_t nrest, Py_ssize_t place):
+    """For each canonical dimension, its position in the result."""
+    front = tuple(range(place, place + nindex))
+    return front + tuple(range(place)) + tuple(range(place + nindex, nindex + nrest))
+
+
+cdef Tensor index_output(Tensor input, tuple shape, tuple order):
+    cdef Tensor out = tensor_empty(shape, input.dtype, input.device_type, input.device_index)
+    return permute_view(out, order)
+
+
+cdef Tensor manual_index(Tensor input, tuple indices):
+    padded, shape, rest, place = canonical(input, indices)
+    result = rest[:place] + shape + rest[place:]
+    order = canonical_order(len(shape), len(rest), place)
+    out = op__index(input, padded, result, order)
+    inverse = [0] * len(order)
+    for i, d in enumerate(order):
+        inverse[d] = i
+    return permute_view(out, tuple(inverse))
+
+
+cdef Tensor manual_index_put_(Tensor input, tuple indices, Tensor values, bint accumulate):
+    begin_write(input)
+    if values.dtype != input.dtype:
+        raise RuntimeError(
+            f"Index put requires the source and destination dtypes match, got "
+            f"{input.dtype} for the destination and {values.dtype} for the source."
+        )
+    padded, shape, rest, place = canonical(input, indices)
+    result = rest[:place] + shape + rest[place:]
+    try:
+        wide = expand_view(values, result)
+    except RuntimeError:
+        raise RuntimeError(
+            f"shape mismatch: value tensor of shape {list(tensor_shape(values))} cannot be broadcast "
+            f"to indexing result of shape {list(result)}"
+        ) from None
+    source = permute_view(wide, canonical_order(len(shape), len(rest), place))
+    if source.storage is input.storage:
+        source = copy_of(source)
+    op__index_put_(input, source, padded, accumulate)
+    return input
+
+
+cdef Tensor manual_index_put(Tensor input, tuple indices, Tensor values, bint accumulate):
+    return manual_index_put_(copy_of(input), indices, values, accumulate)
+
+
+cdef Tensor manual_find(Tensor input):
+    cdef Tensor count = op__count_nonzero(input)
+    return op__nonzero(input, (<int64_t*>count.data)[0])
+
+
+# --- complex numbers -----------------------------------------------------------------------------------------
+
+cdef Tensor manual_conj(Tensor input):
+    return input if input.dtype < VT_C64 else op__conj(input)
+
+
+cdef Tensor manual_real(Tensor input):
+    return input if input.dtype < VT_C64 else op__real(input)

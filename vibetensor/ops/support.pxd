@@ -1,0 +1,37 @@
+"""What generated code calls: gradients in and out of a node, copies, lists of arrays."""
+from cpython.ref cimport Py_INCREF, PyObject
+
+from vibetensor.autograd.node cimport Node
+from vibetensor.core.tensor cimport Tensor
+from vibetensor.core.types cimport *
+
+
+cdef bint any_needs_grad(tuple tensors) except -1
+
+cdef inline Tensor gradient_at(PyObject** grads, int i):
+    return None if grads[i] is NULL else <Tensor>grads[i]
+# All incoming gradients, None where undefined.
+cdef tuple gradient_tuple(Node node, PyObject** grads)
+# Which edges want a gradient.
+cdef tuple wanted_edges(Node node)
+cdef inline int put_gradient(PyObject** out, int i, object grad) except -1:
+    if grad is not None:
+        Py_INCREF(grad)
+        out[i] = <PyObject*>grad
+    return 0
+# A tuple of gradients (or None) for the edges in order; only wanted ones are kept.
+cdef int put_gradients(Node node, PyObject** out, object grads) except -1
+# Shape and dtype of the tensor an edge leads to; the edge must be wanted.
+cdef tuple edge_shape(Node node, int i)
+cdef int edge_dtype(Node node, int i) noexcept
+
+# Raises where in-place writes are forbidden whatever autograd says.
+cdef int begin_write(Tensor t) except -1
+# A copy with the same layout, detached.
+cdef Tensor copy_of(Tensor t)
+
+# The arrays of a tuple of tensors, as a kernel value.
+cdef class TensorArrays:
+    cdef vt_array* arrays
+    cdef tuple tensors
+    cdef void value(self, vt_value* v) noexcept

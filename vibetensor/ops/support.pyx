@@ -1,0 +1,101 @@
+"""Support of generated code (see support.pxd)."""
+from libc.stdlib cimport free, malloc
+
+from vibetensor.autograd.node cimport needs_grad
+from vibetensor.core.iterator cimport check_no_internal_overlap, copy_into
+from vibetensor.core.tensor cimport (
+    F_INFERENCE, fill_sizes, tensor_array, tensor_empty_like, tensor_shape,
+)
+from vibetensor.core.tensor import install
+
+SURFACES = {"vt": {}, "nn.functional": {}, "special": {}, "ops": {}}
+
+
+def publish(surface, name, function):
+    """Lists `function` under `name` of a public module; the packages copy their names from here."""
+    SURFACES[surface][name] = function
+
+
+def install_method(name, function):
+    """Makes a function called ``method_<name>`` a method of Tensor."""
+    function.__name__ = name
+    function.__qualname__ = f"Tensor.{name}"
+    install(name, function)
+
+
+cdef bint any_needs_grad(tuple tensors) except -1:
+    for t in tensors:
+        if t is not None and needs_grad(<Tensor>t):
+            return True
+    return False
+
+
+cdef tuple gradient_tuple(Node node, PyObject** grads):
+    return tuple([
+        <object>grads[i] if grads[i] is not NULL else None for i in range(node.noutputs)
+    ])
+
+
+cdef tuple wanted_edges(Node node):
+    return tuple([node.edges[i].target is not NULL for i in range(node.nedges)])
+
+
+cdef int put_gradients(Node node, PyObject** out, object grads) except -1:
+    cdef int i
+    for i in range(node.nedges):
+        if node.edges[i].target is not NULL:
+            put_gradient(out, i, grads[i])
+    return 0
+
+
+cdef tuple edge_shape(Node node, int i):
+    cdef PyObject* target = node.edges[i].target
+    if node.edges[i].leaf:
+        return tensor_shape(<Tensor>target)
+    return fill_sizes(
+        (<Node>target).metas[node.edges[i].input_nr].ndim,
+        (<Node>target).metas[node.edges[i].input_nr].sizes,
+    )
+
+
+cdef int edge_dtype(Node node, int i) noexcept:
+    cdef PyObject* target = node.edges[i].target
+    if node.edges[i].leaf:
+        return (<Tensor>target).dtype
+    return (<Node>target).metas[node.edges[i].input_nr].dtype
+
+
+cdef int begin_write(Tensor t) except -1:
+    if t.flags & F_INFERENCE and not vt_tls.inference:
+        raise RuntimeError(
+            "Inplace update to inference tensor outside InferenceMode is not allowed. You can make a "
+            "clone to get a normal tensor before doing inplace update."
+        )
+    return check_no_internal_overlap(t)
+
+
+cdef Tensor copy_of(Tensor t):
+    cdef Tensor out = tensor_empty_like(t, t.dtype)
+    copy_into(out, t)
+    return out
+
+
+cdef class TensorArrays:
+    """Owns the array descriptors of a tuple of tensors for the duration of a kernel call."""
+
+    def __cinit__(self, tuple tensors):
+        cdef Py_ssize_t n = len(tensors), i
+        self.tensors = tensors
+        self.arrays = <vt_array*>malloc((n if n > 0 else 1) * sizeof(vt_array))
+        if self.arrays is NULL:
+            raise MemoryError()
+        for i in range(n):
+            tensor_array(<Tensor>tensors[i], &self.arrays[i])
+
+    def __dealloc__(self):
+        free(self.arrays)
+
+    cdef void value(self, vt_value* v) noexcept:
+        v.kind = VT_VALUE_ARRAYS
+        v.n = len(self.tensors)
+        v.arrays = self.arrays
