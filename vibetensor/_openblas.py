@@ -1,0 +1,23 @@
+"""Loads OpenBLAS before the first extension module that needs it.
+
+libvtcore asks for the library by its name; once it is loaded, from wherever its package lies, the name is
+enough. Importing the package `scipy_openblas32` would load it too, but that also looks up the package's
+metadata, which takes longer than the rest of our import. Where the library is not found here, the
+dynamic linker looks beside our own package and reports what is missing.
+"""
+
+import ctypes
+import os
+from importlib.util import find_spec
+
+
+def _load():
+    package = find_spec("scipy_openblas32")
+    for folder in package.submodule_search_locations if package else ():
+        library = os.path.join(folder, "lib", "libscipy_openblas.so")
+        if os.path.exists(library):
+            ctypes.CDLL(library)
+            return
+
+
+_load()

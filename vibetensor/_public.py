@@ -1,0 +1,49 @@
+"""The public names of the top-level module, gathered from where they are defined."""
+
+from math import e, inf, nan, pi
+
+import vibetensor.core.pickling  # noqa: F401  (this and the next install methods on Tensor)
+import vibetensor.core.protocol  # noqa: F401
+from vibetensor import ops as _ops
+from vibetensor.autograd.grad_mode import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+from vibetensor.core.device import device, get_default_device, set_default_device
+from vibetensor.core.dispatch import get_num_threads, set_num_threads
+from vibetensor.core.dlpack import from_dlpack
+from vibetensor.core.dtype import (
+    can_cast,
+    dtype,
+    get_default_dtype,
+    promote_types,
+    set_default_dtype,
+)
+from vibetensor.core.factory import as_tensor, asarray, tensor
+from vibetensor.core.numeric_limits import finfo, iinfo
+from vibetensor.core.interop import from_numpy, frombuffer
+from vibetensor.core.numeric_limits import finfo, iinfo
+from vibetensor.core.printing import get_printoptions, set_printoptions
+from vibetensor.core.printing import tensor_repr as _tensor_repr
+from vibetensor.core.random import (
+    Generator,
+    get_rng_state,
+    initial_seed,
+    manual_seed,
+    seed,
+    set_rng_state,
+)
+from vibetensor.core.tensor import Size, Tensor
+from vibetensor.core.tensor import install as _install
+from vibetensor.core.dtype import DTYPES as _DTYPES
+
+_install("__repr__", _tensor_repr)
+globals().update(_DTYPES)
+globals().update(_ops.surface("vt"))
+
+newaxis = None
+__version__ = "0.1.0"

@@ -1,0 +1,33 @@
+"""The modules, one file per family."""
+
+from vibetensor.nn.modules.activation import GELU, ReLU, Sigmoid, SiLU, Softmax, Tanh
+from vibetensor.nn.modules.container import ModuleDict, ModuleList, Sequential
+from vibetensor.nn.modules.conv import Conv1d
+from vibetensor.nn.modules.dropout import Dropout
+from vibetensor.nn.modules.embedding import Embedding
+from vibetensor.nn.modules.flatten import Flatten
+from vibetensor.nn.modules.linear import Identity, Linear
+from vibetensor.nn.modules.loss import CrossEntropyLoss, MSELoss
+from vibetensor.nn.modules.normalization import LayerNorm, RMSNorm
+
+__all__ = [
+    "GELU",
+    "Conv1d",
+    "CrossEntropyLoss",
+    "Dropout",
+    "Embedding",
+    "Flatten",
+    "Identity",
+    "LayerNorm",
+    "Linear",
+    "MSELoss",
+    "ModuleDict",
+    "ModuleList",
+    "RMSNorm",
+    "ReLU",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+]

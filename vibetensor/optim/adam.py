@@ -1,0 +1,182 @@
+"""Adam, and AdamW with its decoupled weight decay."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import vibetensor as vt
+from vibetensor import ops
+from vibetensor.core.tensor import Tensor
+from vibetensor.optim.optimizer import Buckets, Optimizer
+
+
+class Adam(Optimizer):
+    """Adam: steps scaled by running means of the gradient and of its square.
+
+    Parameters
+    ----------
+    params : iterable of Tensor, or of dict
+        The parameters, or groups of them.
+    lr : float
+        Step size.
+    betas : (float, float)
+        Decay of the running means of gradient and squared gradient.
+    eps : float
+        Added to the denominator.
+    weight_decay : float
+        Factor of the parameter that is added to its gradient.
+    amsgrad : bool
+        Divide by the largest mean of squares seen so far.
+    maximize : bool
+        Go up instead of down.
+    foreach, capturable, fused
+        Accepted for PyTorch's sake; the update is always fused.
+    decoupled_weight_decay : bool
+        Shrink the parameter itself, as :class:`AdamW` does, instead of adding to its gradient.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
+    ) -> None:
+        if not lr >= 0.0:
+            raise ValueError(f"Invalid learning rate: {lr}")
+        if not eps >= 0.0:
+            raise ValueError(f"Invalid epsilon value: {eps}")
+        for index, beta in enumerate(betas):
+            if not 0.0 <= beta < 1.0:
+                raise ValueError(f"Invalid beta parameter at index {index}: {beta}")
+        if not weight_decay >= 0.0:
+            raise ValueError(f"Invalid weight_decay value: {weight_decay}")
+        if differentiable:
+            raise ValueError(f"{type(self).__name__}(): differentiable=True is not supported")
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+            "decoupled_weight_decay": decoupled_weight_decay,
+        }
+        super().__init__(params, defaults)
+
+    def _state_of(self, parameter: Tensor, amsgrad: bool) -> dict[str, Any]:
+        state = self.state[parameter]
+        if "step" not in state:
+            state["step"] = vt.tensor(0.0, dtype=vt.float32)
+            state["exp_avg"] = vt.zeros_like(parameter)
+            state["exp_avg_sq"] = vt.zeros_like(parameter)
+        if amsgrad and "max_exp_avg_sq" not in state:
+            state["max_exp_avg_sq"] = vt.zeros_like(parameter)
+        return state
+
+    def _update(self, group: dict[str, Any]) -> None:
+        amsgrad = group["amsgrad"]
+        buckets = Buckets()
+        for parameter in group["params"]:
+            gradient = parameter.grad
+            if gradient is None:
+                continue
+            state = self._state_of(parameter, amsgrad)
+            step = int(state["step"]) + 1
+            key = (parameter.device, parameter.dtype, step)
+            buckets.add(key, parameter, gradient, state)
+        beta1, beta2 = map(float, group["betas"])
+        options = (
+            float(group["lr"]),
+            beta1,
+            beta2,
+            float(group["eps"]),
+            float(group["weight_decay"]),
+        )
+        flags = (bool(group["maximize"]), bool(group["decoupled_weight_decay"]))
+        for (_, _, step), (parameters, gradients, states) in buckets.items():
+            if amsgrad:
+                for parameter, gradient, state in zip(parameters, gradients, states, strict=True):
+                    _amsgrad_(parameter, gradient, state, *options, step, *flags)
+            else:
+                means = [state["exp_avg"] for state in states]
+                squares = [state["exp_avg_sq"] for state in states]
+                ops._adamw_(parameters, gradients, means, squares, *options, step, *flags)
+            for state in states:
+                state["step"] += 1
+
+
+def _amsgrad_(
+    parameter: Tensor,
+    gradient: Tensor,
+    state: dict[str, Any],
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    step: int,
+    maximize: bool,
+    decoupled: bool,
+) -> None:
+    """One step of the variant that keeps the largest mean of squares, by ordinary operators."""
+    if maximize:
+        gradient = -gradient
+    if decoupled:
+        parameter.mul_(1 - lr * weight_decay)
+    elif weight_decay:
+        gradient = gradient.add(parameter, alpha=weight_decay)
+    mean, square, largest = state["exp_avg"], state["exp_avg_sq"], state["max_exp_avg_sq"]
+    mean.mul_(beta1).add_(gradient, alpha=1 - beta1)
+    square.mul_(beta2).add_(gradient * gradient, alpha=1 - beta2)
+    largest.copy_(square.where(square > largest, largest))
+    denominator = largest.sqrt() / math.sqrt(1 - beta2**step) + eps
+    parameter.add_(mean / denominator, alpha=-lr / (1 - beta1**step))
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: each step shrinks the parameter by ``lr * weight_decay``.
+
+    The arguments are those of :class:`Adam`, with a weight decay of 0.01 by default.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            maximize=maximize,
+            foreach=foreach,
+            capturable=capturable,
+            differentiable=differentiable,
+            fused=fused,
+            decoupled_weight_decay=True,
+        )
