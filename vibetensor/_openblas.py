@@ -16,8 +16,23 @@ def _load():
     for folder in package.submodule_search_locations if package else ():
         library = os.path.join(folder, "lib", "libscipy_openblas.so")
         if os.path.exists(library):
-            ctypes.CDLL(library)
+            _load_single_threaded(library)
             return
+
+
+def _load_single_threaded(library):
+    """OpenBLAS starts its threads when it is loaded, and they spin at first. Ours is only called from
+    our own threads, so it shall start none; other copies (numpy's) keep what the user set."""
+    name = "OPENBLAS_NUM_THREADS"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        ctypes.CDLL(library)
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 _load()

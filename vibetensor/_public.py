@@ -24,11 +24,9 @@ from vibetensor.core.dtype import (
     set_default_dtype,
 )
 from vibetensor.core.factory import as_tensor, asarray, tensor
-from vibetensor.core.numeric_limits import finfo, iinfo
 from vibetensor.core.interop import from_numpy, frombuffer
 from vibetensor.core.numeric_limits import finfo, iinfo
-from vibetensor.core.printing import get_printoptions, set_printoptions
-from vibetensor.core.printing import tensor_repr as _tensor_repr
+from vibetensor.core.printing import get_printoptions, printoptions, set_printoptions
 from vibetensor.core.random import (
     Generator,
     get_rng_state,
@@ -38,10 +36,8 @@ from vibetensor.core.random import (
     set_rng_state,
 )
 from vibetensor.core.tensor import Size, Tensor
-from vibetensor.core.tensor import install as _install
 from vibetensor.core.dtype import DTYPES as _DTYPES
 
-_install("__repr__", _tensor_repr)
 globals().update(_DTYPES)
 globals().update(_ops.surface("vt"))
 

@@ -67,13 +67,14 @@ def pointwise(op):
 
 def reduction(op):
     names = {p.name for p in op.params}
+    first = int("single_dim" in op.flags)  # the iterator fills that one
     lines = [
         f"cdef Tensor impl_{op.name}({schema.signature(op)}, Tensor _out):",
         f"    cdef vt_value _values[{1 + len(op.values)}]",
     ]
     lines += [
         f"    {VALUE_SETTERS[kind]}({name}, &_values[{i}])"
-        for i, (kind, name) in enumerate(op.values, 1)
+        for i, (kind, name) in enumerate(op.values, first)
     ]
     dim = "dim" if "dim" in names else "None"
     keepdim = "keepdim" if "keepdim" in names else "False"

@@ -4,6 +4,7 @@ A basic index (ints, slices, None, Ellipsis) gives one view with one autograd no
 number of its parts. Any other index goes through `advanced_index`: the basic part first, then the
 operators `index` and `index_put_`.
 """
+from cpython.float cimport PyFloat_CheckExact
 from cpython.long cimport PyLong_CheckExact
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
@@ -16,6 +17,7 @@ from vibetensor.autograd.node cimport (
 from vibetensor.core.advanced_index cimport AdvancedIndex, parse_advanced
 from vibetensor.core.basic_index cimport basic_view, freeze_index
 from vibetensor.core.dtype cimport dtype_scalar_name
+from vibetensor.core.scalar cimport check_fits, item_of
 from vibetensor.core.tensor cimport (
     Tensor, tensor_new, tensor_shape, tensor_wrap_number,
 )
@@ -161,9 +163,17 @@ cdef int assign(Tensor view, object value) except -1:
 
 
 cdef object checked_number(Tensor self, object value):
-    if tensor_wrap_number(value) is None:
+    """`value` as a Python number that the dtype of `self` can hold."""
+    cdef Tensor number
+    if PyFloat_CheckExact(value) or PyLong_CheckExact(value):
+        check_fits(value, self.dtype)
+        return value
+    number = tensor_wrap_number(value)
+    if number is None:
         raise TypeError(f"can't assign a {type(value).__name__} to a "
                         f"vibetensor.{dtype_scalar_name(self.dtype)}Tensor")
+    value = item_of(number)
+    check_fits(value, self.dtype)
     return value
 
 

@@ -189,7 +189,9 @@ def from_numpy(ndarray, /):
     """
     cdef Tensor t
     if not is_numpy_array(ndarray):
-        raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
+        kind = type(ndarray)
+        where = "" if kind.__module__ == "builtins" else kind.__module__ + "."
+        raise TypeError(f"expected np.ndarray (got {where}{kind.__name__})")
     t = tensor_from_numpy(ndarray)
     if t.storage.flags & VT_STORAGE_READONLY:
         warn_readonly("NumPy array")

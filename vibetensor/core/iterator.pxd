@@ -47,8 +47,8 @@ ctypedef struct vt_reduction:
 # inputs[0], else an out= argument, which is resized to fit.
 cdef Tensor pointwise(const vt_pointwise* op, PyObject** inputs, const vt_value* params, Tensor out)
 
-# The reduction of `input` over `dim` (None, an int or a tuple). values[0] is set to the single
-# reduced dimension, or -1; the caller fills those behind it. dtype: the result's, or -1.
+# The reduction of `input` over `dim` (None, an int or a tuple). Under SINGLE_DIM values[0] is set to
+# the reduced dimension, or -1 for all; other values are the caller's. dtype: the result's, or -1.
 cdef Tensor reduction(const vt_reduction* op, Tensor input, object dim, bint keepdim, int dtype,
                       vt_value* values, Tensor out)
 
@@ -70,7 +70,12 @@ cdef int check_no_internal_overlap(Tensor t) except -1
 cdef int check_no_partial_overlap(Tensor out, Tensor input) except -1
 
 # Fill a kernel value from ...
-cdef int scalar_value(object number, vt_value* v) except -1
+cdef int any_scalar_value(object number, vt_value* v) except -1
+cdef inline int scalar_value(object number, vt_value* v) except -1:
+    if number is 1:  # the default of alpha and beta
+        int_value(1, v)
+        return 0
+    return any_scalar_value(number, v)
 cdef inline void int_value(int64_t i, vt_value* v) noexcept:
     v.kind = VT_VALUE_INT
     v.i = i

@@ -47,8 +47,9 @@ cdef inline int combine(int higher, int lower) noexcept nogil:
 
 cdef int result_type(PyObject** inputs, int n, uint32_t skip) noexcept:
     """The dtype that operands meet in: those with dimensions outrank 0-d tensors, which outrank
-    Python numbers; a lower group matters only where it is of a higher category."""
-    cdef int dims = -1, zero = -1, wrapped = -1, i, d
+    Python numbers; a lower group matters only where it is of a higher category. Numbers among
+    themselves keep their full precision."""
+    cdef int dims = -1, zero = -1, wrapped = -1, exact = -1, i, d
     cdef Tensor t
     for i in range(n):
         if skip >> i & 1:
@@ -56,6 +57,7 @@ cdef int result_type(PyObject** inputs, int n, uint32_t skip) noexcept:
         t = <Tensor>inputs[i]
         d = t.dtype
         if t.flags & F_WRAPPED_NUMBER:
+            exact = d if exact < 0 else promote_codes(exact, d)
             if is_complex_code(d):
                 d = default_complex_code()
             elif is_floating_code(d):
@@ -65,6 +67,8 @@ cdef int result_type(PyObject** inputs, int n, uint32_t skip) noexcept:
             dims = d if dims < 0 else promote_codes(dims, d)
         else:
             zero = d if zero < 0 else promote_codes(zero, d)
+    if dims < 0 and zero < 0:
+        return exact
     return combine(dims, combine(zero, wrapped))
 
 
@@ -251,42 +255,51 @@ cdef inline void add_operand(vt_iter* it, int k, Tensor t, int loop_dtype) noexc
 
 # --- pointwise ---------------------------------------------------------------------------------------
 
-cdef inline bint same_sizes(Tensor a, Tensor b) noexcept:
+cdef inline bint joins(PyObject* a, PyObject* b) noexcept:
+    """Whether b is a contiguous CPU operand with the dtype and the shape of a."""
     cdef int i
-    if a.ndim != b.ndim:
+    if not (
+        (<Tensor>b).flags & F_CONTIGUOUS and (<Tensor>b).dtype == (<Tensor>a).dtype
+        and (<Tensor>b).ndim == (<Tensor>a).ndim and (<Tensor>b).device_type == VT_CPU
+    ):
         return False
-    for i in range(a.ndim):
-        if a.sizes[i] != b.sizes[i]:
+    for i in range((<Tensor>a).ndim):
+        if (<Tensor>a).sizes[i] != (<Tensor>b).sizes[i]:
+            return False
+    return True
+
+
+cdef inline bint direct(const vt_pointwise* op, PyObject** inputs) noexcept:
+    """The common case: contiguous CPU operands of one dtype and shape, which the loop takes as they
+    are. Written over borrowed references; a reference count per operand would cost a tenth."""
+    cdef int k
+    if not (
+        (<Tensor>inputs[0]).flags & F_CONTIGUOUS and (<Tensor>inputs[0]).device_type == VT_CPU
+        and op.dtypes >> (<Tensor>inputs[0]).dtype & 1 and op.bool_mask == 0
+    ):
+        return False
+    if (<Tensor>inputs[0]).dtype < VT_F16 and (
+        op.promote == PROMOTE_FLOAT or op.flags & CHECK_ZERO_DIVISOR
+    ):
+        return False
+    for k in range(1, op.ninputs):
+        if not joins(inputs[0], inputs[k]):
             return False
     return True
 
 
 cdef Tensor pointwise(const vt_pointwise* op, PyObject** inputs, const vt_value* params, Tensor out):
-    # The common case first: contiguous CPU operands of one dtype and shape, a fresh output.
-    cdef Tensor a = <Tensor>inputs[0]
-    cdef Tensor t
-    cdef int dtype = a.dtype, n = op.ninputs, k
     cdef char* data[VT_MAX_OPERANDS]
     cdef int64_t steps[VT_MAX_OPERANDS]
+    cdef int dtype = (<Tensor>inputs[0]).dtype, n = op.ninputs, k
     cdef vt_loop loop
-    cdef bint direct = (
-        a.device_type == VT_CPU and a.flags & F_CONTIGUOUS and op.bool_mask == 0
-        and (op.promote == PROMOTE_DEFAULT or dtype >= VT_F16)
-    )
-    if not direct:
-        return general(op, inputs, params, out)
-    for k in range(1, n):
-        t = <Tensor>inputs[k]
-        if not (t.flags & F_CONTIGUOUS and t.dtype == dtype and same_sizes(a, t)
-                and t.device_type == VT_CPU):
-            return general(op, inputs, params, out)
-    loop = vt_cpu_loops[op.functor][dtype]
-    if not op.dtypes >> dtype & 1 or (op.flags & CHECK_ZERO_DIVISOR and dtype < VT_F16):
+    if not direct(op, inputs):
         return general(op, inputs, params, out)
     if out is None:
-        out = tensor_new_like(a, output_dtype(op.result, dtype))
-    elif out is not a or op.result != RESULT_SAME:
+        out = tensor_new_like(<Tensor>inputs[0], output_dtype(op.result, dtype))
+    elif <PyObject*>out is not inputs[0] or op.result != RESULT_SAME:
         return general(op, inputs, params, out)
+    loop = vt_cpu_loops[op.functor][dtype]
     data[0] = out.data
     steps[0] = itemsize(out.dtype)
     for k in range(n):
@@ -500,7 +513,8 @@ cdef Tensor reduction(const vt_reduction* op, Tensor input, object dim, bint kee
         single = <int>dim
         single = single + input.ndim if single < 0 else single
         single = 0 if input.ndim == 0 else single
-    int_value(single, &values[0])
+    if op.flags & SINGLE_DIM:
+        int_value(single, &values[0])
     for i in range(input.ndim):
         sizes[i] = 1 if mask >> i & 1 else input.sizes[i]
         if op.flags & NO_EMPTY and input.sizes[i] == 0 and mask >> i & 1:
@@ -580,7 +594,7 @@ cdef int run_kernel(const char* name, int op, vt_array* arrays, int n, vt_value*
 
 # --- values ------------------------------------------------------------------------------------------
 
-cdef int scalar_value(object number, vt_value* v) except -1:
+cdef int any_scalar_value(object number, vt_value* v) except -1:
     if PyLong_CheckExact(number):
         int_value(number, v)
     elif PyFloat_CheckExact(number):
@@ -596,13 +610,13 @@ cdef int scalar_value(object number, vt_value* v) except -1:
     elif isinstance(number, Tensor):
         if (<Tensor>number).numel != 1:
             raise RuntimeError("a Tensor with more than one element cannot be a Scalar")
-        return scalar_value(number.item(), v)
+        return any_scalar_value(number.item(), v)
     elif hasattr(number, "__index__"):
-        return scalar_value(number.__index__(), v)
+        return any_scalar_value(number.__index__(), v)
     elif isinstance(number, complex):
-        return scalar_value(complex(number), v)
+        return any_scalar_value(complex(number), v)
     else:
-        return scalar_value(float(number), v)
+        return any_scalar_value(float(number), v)
     return 0
 
 

@@ -4,7 +4,7 @@ from cpython.float cimport PyFloat_AsDouble
 from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.long cimport PyLong_CheckExact, PyLong_FromLongLong
 from cpython.ref cimport Py_INCREF
-from libc.math cimport trunc
+from libc.math cimport INFINITY, fabs, trunc
 from libc.stdint cimport int16_t
 from libc.string cimport memcpy
 
@@ -52,6 +52,52 @@ cdef object element_at(const char* p, int dtype):
     if dtype == VT_C64:
         return PyComplex_FromDoubles((<const float*>p)[0], (<const float*>p)[1])
     return PyComplex_FromDoubles((<const double*>p)[0], (<const double*>p)[1])
+
+
+# --- ranges ---------------------------------------------------------------------------------------
+
+# As PyTorch calls the types in its message; half types hold what fits in a double.
+cdef tuple _range_names = (
+    "bool", "uint8_t", "int8_t", "int16_t", "int", "int64_t", "double", "double", "float", "double",
+    "complex<float>", "complex<double>",
+)
+cdef double FLOAT_MAX = 3.4028234663852886e38
+
+
+cdef int refuse(int dtype) except -1:
+    raise RuntimeError(
+        f"value cannot be converted to type {_range_names[dtype]} without overflow")
+
+
+cdef inline bint in_integer_range(double d, int dtype) noexcept:
+    """Whether d, before it loses its fraction, lies in the range of an integer type."""
+    if dtype == VT_I64:
+        return -9223372036854775808.0 <= d < 9223372036854775808.0
+    if dtype == VT_U8:
+        return -255 <= d <= 255  # as in PyTorch a small negative number wraps around
+    cdef double limit = <double>(<int64_t>1 << (8 * itemsize(dtype) - 1))
+    return -limit <= d <= limit - 1
+
+
+cdef int check_fits(object number, int dtype) except -1:
+    cdef double re, im = 0
+    if dtype == VT_BOOL or dtype == VT_C128:
+        return 0
+    if isinstance(number, complex):
+        re, im = number.real, number.imag
+        if dtype != VT_C64 and im != 0:
+            refuse(dtype)
+    elif dtype == VT_I64 and not isinstance(number, float):
+        return 0
+    else:
+        re = number
+    if dtype <= VT_I64:
+        if not in_integer_range(re, dtype):
+            refuse(dtype)
+    elif dtype == VT_F32 or dtype == VT_C64:
+        if FLOAT_MAX < fabs(re) < INFINITY or FLOAT_MAX < fabs(im) < INFINITY:
+            refuse(dtype)
+    return 0
 
 
 # --- storing --------------------------------------------------------------------------------------

@@ -417,7 +417,10 @@ cdef Tensor tensor_wrap_number(object value):
     elif isinstance(value, complex):
         return tensor_wrap_number(complex(value))
     elif hasattr(value, "__index__") and not isinstance(value, Tensor):
-        return tensor_wrap_number(value.__index__())
+        try:
+            return tensor_wrap_number(value.__index__())
+        except TypeError:
+            return None  # a numpy array of several elements has the method, too
     elif hasattr(value, "__float__") and getattr(value, "shape", None) == () and \
             not isinstance(value, Tensor):
         return tensor_wrap_number(value.item())  # a numpy scalar

@@ -249,8 +249,8 @@ def reduction(kernel=None, *, surfaces=("vt", "Tensor", "out"), values=(), **opt
     """An operator ``(input, dim=None, keepdim=False, *, dtype=None)`` that folds dimensions.
 
     `result`: "same", "sum" (int64 for integers), "index", "logical", "real". `flags`: "no_empty" (no
-    identity), "single_dim". `values`: names of further parameters the kernel gets behind the single
-    reduced dimension, with their types: ``("float correction",)``.
+    identity), "single_dim". `values`: further parameters the kernel gets (with "single_dim" behind the
+    reduced dimension), with their types: ``("float correction",)``.
     """
 
     def wrap(fn):

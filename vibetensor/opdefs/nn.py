@@ -374,7 +374,7 @@ def embedding(
 
 @kernel(
     "sdpa", surfaces=(), outputs=("result", "lse"), node="ScaledDotProductAttention",
-    differentiable=("query", "key", "value"), values=("float scale", "int is_causal"),
+    values=("float scale", "int is_causal"),
 )
 def _sdpa(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, is_causal: bool
@@ -398,13 +398,13 @@ def _(query, key, value, mask, scale, is_causal):
 
 
 @kernel(
-    "sdpa_backward", surfaces=(), outputs=("grad_query", "grad_key", "grad_value"),
+    "sdpa_backward", surfaces=(), outputs=("grad_query", "grad_key", "grad_value", "grad_mask"),
     values=("float scale", "int is_causal"),
 )
 def sdpa_backward(
     grad_output: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None,
     output: Tensor, lse: Tensor, scale: float, is_causal: bool, wanted: list[int],
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients of attention; None where not wanted."""
 
 
@@ -414,6 +414,7 @@ def _(grad_output, query, key, value, mask, output, lse, scale, is_causal, wante
         tensor_empty_like(query, query.dtype) if wanted[0] else None,
         tensor_empty_like(key, key.dtype) if wanted[1] else None,
         tensor_empty_like(value, value.dtype) if wanted[2] else None,
+        tensor_new_like(mask, mask.dtype) if wanted[3] else None,
     )
 
 

@@ -2,6 +2,8 @@
 
 `position` counts from 1; 0 stands for a keyword-only argument.
 """
+from cpython.float cimport PyFloat_CheckExact
+from cpython.long cimport PyLong_CheckExact
 from libc.stdint cimport int64_t
 
 from vibetensor.core.tensor cimport Tensor
@@ -13,7 +15,11 @@ cdef bint bool_arg(str op, str name, int position, object value) except? -1
 cdef tuple ints_arg(str op, str name, int position, object value)
 cdef tuple tensors_arg(str op, str name, int position, object value)
 cdef tuple optional_tensors_arg(str op, str name, int position, object value)
-cdef object scalar_arg(str op, str name, int position, object value)
+cdef object any_scalar_arg(str op, str name, int position, object value)
+cdef inline object scalar_arg(str op, str name, int position, object value):
+    if PyLong_CheckExact(value) or PyFloat_CheckExact(value):
+        return value
+    return any_scalar_arg(op, name, position, value)
 cdef object optional_scalar_arg(str op, str name, int position, object value)
 cdef object optional_int_arg(str op, str name, int position, object value)
 cdef object optional_float_arg(str op, str name, int position, object value)

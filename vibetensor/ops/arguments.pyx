@@ -5,6 +5,7 @@ from cpython.long cimport PyLong_CheckExact
 from vibetensor.core.errors cimport wrong_choice, wrong_type
 from vibetensor.core.iterator cimport check_no_internal_overlap, copy_into, prepare_out
 from vibetensor.core.random cimport Generator
+from vibetensor.core.interop cimport is_numpy_array, tensor_from_numpy
 from vibetensor.core.tensor cimport bump_version, tensor_wrap_number
 from vibetensor.core.types cimport vt_grad_enabled
 from vibetensor.autograd.node cimport needs_grad
@@ -80,9 +81,7 @@ cdef tuple optional_tensors_arg(str op, str name, int position, object value):
     return tuple(value)
 
 
-cdef object scalar_arg(str op, str name, int position, object value):
-    if PyLong_CheckExact(value) or PyFloat_CheckExact(value):
-        return value
+cdef object any_scalar_arg(str op, str name, int position, object value):
     if isinstance(value, (int, float, complex)):
         return value
     if isinstance(value, Tensor):
@@ -136,7 +135,10 @@ cdef Tensor number_tensor_arg(str op, str name, int position, object value):
 
 
 cdef Tensor operand(object value):
-    return tensor_wrap_number(value)
+    cdef Tensor t = tensor_wrap_number(value)
+    if t is None and is_numpy_array(value):
+        return tensor_from_numpy(value)
+    return t
 
 
 cdef Tensor out_arg(str op, tuple inputs, object out):

@@ -585,8 +585,7 @@ cdef Tensor sdpa_composite(Tensor query, Tensor key, Tensor value, Tensor mask, 
     check_attention(query, key, value, enable_gqa)
     if mask is not None:
         mask = op_expand(mask, (query.sizes[0], query.sizes[1], query.sizes[2], key.sizes[2]))
-    # The fused kernel has neither dropout nor a gradient for the mask.
-    if dropout_p > 0 or (mask is not None and mask.keyset & KEYS_AUTOGRAD and mask.requires_grad):
+    if dropout_p > 0:  # which the fused kernel does not have
         return attention_of_operators(query, key, value, mask, dropout_p, is_causal, factor)
     return op__sdpa(query, key, value, mask, factor, is_causal)[0]
 

@@ -34,6 +34,7 @@ cdef object pow_backward_base(Tensor grad, Tensor input, Tensor exponent):
 
 
 cdef object pow_backward_exponent(Tensor grad, Tensor input, Tensor exponent, Tensor result):
+    input = op_to_dtype(input, result.dtype)  # the logarithm of an int would be in float32
     # 0 ** y is flat for y >= 0, where log(0) would give nan.
     if exponent.dtype < VT_C64 and input.dtype < VT_C64:
         flat = op_logical_and(input == 0, exponent >= 0)
@@ -293,7 +294,7 @@ cdef tuple linear_backward(Tensor grad, Tensor input, Tensor weight, tuple wante
     """Over rows: (n, out) gradients, (n, in) inputs, (out, in) weights."""
     rows = op_reshape(input, (-1, weight.sizes[1])) if input.ndim != 2 else input
     return (
-        op_mm(grad, op_conj(weight)) if wanted[0] else None,
+        op_view(op_mm(grad, op_conj(weight)), tensor_shape(input)) if wanted[0] else None,
         op_mm(op_transpose(grad, 0, 1), op_conj(rows)) if wanted[1] else None,
         op_sum(grad, 0, False, -1) if wanted[2] else None,
     )

@@ -9,7 +9,6 @@ from vibetensor.core.tensor cimport (
 )
 from vibetensor.core.types cimport *
 from vibetensor.core.views cimport expand_view, permute_view
-from vibetensor.autograd.node cimport set_view
 from vibetensor.ops.entries cimport *
 from vibetensor.ops.support cimport begin_write, copy_of
 
@@ -47,9 +46,7 @@ cdef Tensor manual__to_copy(Tensor input, int dtype):
 
 
 cdef Tensor manual_detach(Tensor input):
-    cdef Tensor out = tensor_alias(input)
-    set_view(out, input)
-    return out
+    return tensor_alias(input)  # no view for autograd: nothing leads back to the input
 
 
 # --- like another tensor -----------------------------------------------------------------------------------

@@ -22,13 +22,12 @@ struct Plan {
   Layout<1> positions;  // the common shape, with the strides of the other array
   Layout<2> rest;       // the dimensions without an index: self, other
   bool by_position;     // a copy of the rest per position
-  const int64_t *self_sizes, *self_strides;
+  const int64_t *self_sizes;
+  int64_t self_strides[VT_MAX_DIMS];
 
   Plan(const vt_array &self, const vt_array &other, const vt_array *index_arrays, int64_t n)
-      : indices(index_arrays),
-        count(static_cast<int>(n)),
-        self_sizes(self.sizes),
-        self_strides(self.strides) {
+      : indices(index_arrays), count(static_cast<int>(n)), self_sizes(self.sizes) {
+    for (int d = 0; d < count; d++) self_strides[d] = self.strides[d];
     int rest_dims = self.ndim;
     for (int d = 0; d < count; d++) rest_dims -= given(indices[d]);
     const int common = other.ndim - rest_dims;
@@ -44,6 +43,24 @@ struct Plan {
     rest.coalesce();
     by_position = positions.ndim == 0 || rest.ndim == 0 ||
                   llabs(rest.strides[kOther][0]) <= llabs(positions.strides[0][0]);
+  }
+
+  // Makes one wider element of a rest that is one short run without gaps in both arrays. Returns how
+  // many elements it was.
+  int64_t widen(int64_t element_size) {
+    if (rest.ndim != 1 || rest.strides[kSelf][0] != 1 || rest.strides[kOther][0] != 1) return 1;
+    const int64_t length = rest.sizes[0], bytes = length * element_size;
+    if (bytes > 16 || (bytes & (bytes - 1)) != 0) return 1;
+    for (int d = 0; d < positions.ndim; d++) {
+      if (positions.strides[0][d] % length != 0) return 1;
+    }
+    for (int d = 0; d < count; d++) {
+      if (given(indices[d]) && self_strides[d] % length != 0) return 1;
+    }
+    for (int d = 0; d < positions.ndim; d++) positions.strides[0][d] /= length;
+    for (int d = 0; d < count; d++) self_strides[d] /= length;
+    rest.ndim = 0;
+    return length;
   }
 };
 
@@ -88,8 +105,8 @@ struct Offsets {
 
 // Applies op(self element, other element) to positions [p0, p1) and the part [r0, r1) of the rest.
 template <class S, class O, class Op>
-void apply_part(const Plan &plan, S *self, O *other, int64_t p0, int64_t p1, int64_t r0, int64_t r1,
-                const Op &op, IndexErrors &errors) {
+VT_NOINLINE void apply_part(const Plan &plan, S *self, O *other, int64_t p0, int64_t p1, int64_t r0,
+                            int64_t r1, const Op &op, IndexErrors &errors) {
   const Layout<2> &rest = plan.rest;
   const int64_t self_step = inner_stride(rest, kSelf), other_step = inner_stride(rest, kOther);
   Offsets offsets;
@@ -182,17 +199,34 @@ struct Accumulate {
   }
 };
 
+// Calls f(tag) of the unsigned integer that elements are moved as.
+template <class F>
+vt_status with_bytes(Plan &plan, const vt_array &self, const F &f) {
+  const int64_t size = dtype_size(self.dtype);
+  switch (size * plan.widen(size)) {
+    case 1:
+      return f(Tag<uint8_t>{});
+    case 2:
+      return f(Tag<uint16_t>{});
+    case 4:
+      return f(Tag<uint32_t>{});
+    case 8:
+      return f(Tag<uint64_t>{});
+    default:
+      return f(Tag<Bytes16>{});
+  }
+}
+
 }  // namespace
 
 // self, out; list of index arrays: int64, all of one shape (stride 0 where broadcast), one for each
 // leading dimension of self, data NULL for a dimension taken whole. out has the common shape, then
 // the dimensions taken whole. Negative indices count from the end.
 vt_status index_cpu(const vt_array *a, const vt_value *v, vt_context *context) {
-  const vt_array &self = a[0], &out = a[1];
-  const Plan plan(self, out, v[0].arrays, v[0].n);
-  return dispatch_size(self.dtype, [&](auto tag) {
+  Plan plan(a[0], a[1], v[0].arrays, v[0].n);
+  return with_bytes(plan, a[0], [&](auto tag) {
     using T = typename decltype(tag)::type;
-    return apply<false>(plan, data_of<const T>(self), data_of<T>(out), Read<T>(), context);
+    return apply<false>(plan, data_of<const T>(a[0]), data_of<T>(a[1]), Read<T>(), context);
   });
 }
 
@@ -202,8 +236,8 @@ vt_status index_put_cpu(const vt_array *a, const vt_value *v, vt_context *contex
   const vt_array &self = a[0], &source = a[1];
   if (source.numel == 0) return VT_OK;
   if (v[1].i == 0) {
-    const Plan plan(self, source, v[0].arrays, v[0].n);
-    return dispatch_size(self.dtype, [&](auto tag) {
+    Plan plan(self, source, v[0].arrays, v[0].n);
+    return with_bytes(plan, self, [&](auto tag) {
       using T = typename decltype(tag)::type;
       return apply<true>(plan, data_of<T>(self), data_of<const T>(source), Write<T>(), context);
     });

@@ -35,10 +35,32 @@ struct Walk {
     }
     layout.sort();
     layout.coalesce();
-    if (layout.ndim > 1 && layout.sizes[0] < 8 && layout.sizes[1] > layout.sizes[0]) {
-      // Short rows cost more than their gaps.
-      exchange(0, 1);
+  }
+
+  // Makes one wider element of an innermost run that both arrays have without gaps. Returns how many
+  // elements it was.
+  int64_t widen(int64_t element_size) {
+    if (layout.ndim == 0 || layout.strides[kIndex][0] != 0) return 1;
+    const int64_t n = layout.sizes[0], bytes = n * element_size;
+    if (layout.strides[kValues][0] != 1 || layout.strides[kTable][0] != 1) return 1;
+    if (bytes > 16 || (bytes & (bytes - 1)) != 0 || step % n != 0) return 1;
+    for (int d = 1; d < layout.ndim; d++) {
+      if (layout.strides[kValues][d] % n != 0 || layout.strides[kTable][d] % n != 0) return 1;
     }
+    layout.ndim--;
+    for (int d = 0; d < layout.ndim; d++) {
+      layout.sizes[d] = layout.sizes[d + 1];
+      layout.strides[kIndex][d] = layout.strides[kIndex][d + 1];
+      layout.strides[kValues][d] = layout.strides[kValues][d + 1] / n;
+      layout.strides[kTable][d] = layout.strides[kTable][d + 1] / n;
+    }
+    step /= n;
+    return n;
+  }
+
+  // Short rows cost more than their gaps.
+  void lengthen_rows() {
+    if (layout.ndim > 1 && layout.sizes[0] < 8 && layout.sizes[1] > layout.sizes[0]) exchange(0, 1);
   }
 
   // A part of dimension `d`; offsets of operands go into `offset`.
@@ -128,40 +150,61 @@ struct Add {
   }
 };
 
-template <class Op>
+template <bool kChecked, class Op>
 VT_INLINE void do_run(const Op &op, const Walk &w, const Run &r, typename Op::Value *values,
                       const int64_t *index, typename Op::Place *table, IndexErrors &errors) {
   if (r.index == 0) {
-    if (VT_UNLIKELY(!in_range(*index, w.size))) return errors.raise(*index, w.dim, w.size);
+    if (kChecked && VT_UNLIKELY(!in_range(*index, w.size))) {
+      return errors.raise(*index, w.dim, w.size);
+    }
     op.row(values, r.values, table + *index * w.step, r.table, r.n);
     return;
   }
+  const int64_t size = w.size, step = w.step;
   for (int64_t i = 0; i < r.n; i++) {
     const int64_t k = index[i * r.index];
-    if (VT_UNLIKELY(!in_range(k, w.size))) return errors.raise(k, w.dim, w.size);
-    op.element(values + i * r.values, table + i * r.table + k * w.step);
+    if (kChecked && VT_UNLIKELY(!in_range(k, size))) return errors.raise(k, w.dim, size);
+    op.element(values + i * r.values, table + i * r.table + k * step);
   }
 }
 
-template <class Op>
+template <bool kChecked = true, class Op>
 void do_part(const Op &op, const Walk &w, int64_t begin, int64_t end, typename Op::Value *values,
              const int64_t *index, typename Op::Place *table, IndexErrors &errors) {
   const Layout<3> &l = w.layout;
   Run run = {0, inner_stride(l, kValues), inner_stride(l, kIndex), inner_stride(l, kTable)};
   for_runs(l, begin, end, [&](const int64_t *offset, int64_t n) {
     run.n = n;
-    do_run(op, w, run, values + offset[kValues], index + offset[kIndex], table + offset[kTable],
-           errors);
+    do_run<kChecked>(op, w, run, values + offset[kValues], index + offset[kIndex],
+                     table + offset[kTable], errors);
   });
 }
 
 // Reads from the table: any order will do.
-template <class T>
-void fetch_all(const Walk &w, T *values, const int64_t *index, const T *table,
+template <bool kChecked, class T>
+void fetch_all(const Walk &w, char *values, const int64_t *index, const char *table,
                IndexErrors &errors) {
   parallel_for(w.layout.numel(), kGrainElements, [&](int64_t begin, int64_t end) {
-    do_part(Fetch<T>(), w, begin, end, values, index, table, errors);
+    do_part<kChecked>(Fetch<T>(), w, begin, end, reinterpret_cast<T *>(values), index,
+                      reinterpret_cast<const T *>(table), errors);
   });
+}
+
+template <bool kChecked>
+void fetch_bytes(const Walk &w, int64_t size, char *values, const int64_t *index, const char *table,
+                 IndexErrors &errors) {
+  switch (size) {
+    case 1:
+      return fetch_all<kChecked, uint8_t>(w, values, index, table, errors);
+    case 2:
+      return fetch_all<kChecked, uint16_t>(w, values, index, table, errors);
+    case 4:
+      return fetch_all<kChecked, uint32_t>(w, values, index, table, errors);
+    case 8:
+      return fetch_all<kChecked, uint64_t>(w, values, index, table, errors);
+    default:
+      return fetch_all<kChecked, Bytes16>(w, values, index, table, errors);
+  }
 }
 
 // Writes to the table. Elements that meet in one place differ in their position along the indexed
@@ -185,17 +228,6 @@ void write_all(const Op &op, const Walk &w, typename Op::Value *values, const in
     do_part(op, part, 0, part.layout.numel(), values + offset[kValues], index + offset[kIndex],
             table + offset[kTable], errors);
   });
-}
-
-vt_status fetch(const vt_array &table, const vt_array &index, const int64_t *places,
-                const vt_array &out, int dim, vt_context *context) {
-  const Walk w(out, index, table, dim);
-  IndexErrors errors;
-  const vt_status status = dispatch_size(out.dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    fetch_all<T>(w, data_of<T>(out), places, data_of<const T>(table), errors);
-  });
-  return status == VT_OK ? errors.status(context) : status;
 }
 
 template <class T, bool kScaled>
@@ -226,7 +258,13 @@ struct FlatIndex {
 
 // input, index (int64), out (of the index's shape); dim.
 vt_status gather_cpu(const vt_array *a, const vt_value *v, vt_context *context) {
-  return fetch(a[0], a[1], data_of<const int64_t>(a[1]), a[2], static_cast<int>(v[0].i), context);
+  Walk w(a[2], a[1], a[0], static_cast<int>(v[0].i));
+  const int64_t size = dtype_size(a[2].dtype);
+  const int64_t wide = w.widen(size);
+  w.lengthen_rows();
+  IndexErrors errors;
+  fetch_bytes<true>(w, size * wide, a[2].data, data_of<const int64_t>(a[1]), a[0].data, errors);
+  return errors.status(context);
 }
 
 // out (holds the input), index (int64), source; dim. The last of several writes to a place stands.
@@ -254,7 +292,20 @@ vt_status scatter_add_cpu(const vt_array *a, const vt_value *v, vt_context *cont
 vt_status index_select_cpu(const vt_array *a, const vt_value *v, vt_context *context) {
   const FlatIndex index(a[1]);
   if (!index.indices.ok()) return VT_ERROR_OUT_OF_MEMORY;
-  return fetch(a[0], index.array, index.indices.data(), a[2], static_cast<int>(v[0].i), context);
+  Walk w(a[2], index.array, a[0], static_cast<int>(v[0].i));
+  IndexErrors errors;
+  // Once, rather than for each of the other positions.
+  for (int64_t i = 0; i < a[1].numel; i++) {
+    if (VT_UNLIKELY(!in_range(index.indices[i], w.size))) {
+      errors.raise(index.indices[i], w.dim, w.size);
+    }
+  }
+  if (errors.status(context) != VT_OK) return VT_ERROR_INDEX;
+  const int64_t size = dtype_size(a[2].dtype);
+  const int64_t wide = w.widen(size);
+  w.lengthen_rows();
+  fetch_bytes<false>(w, size * wide, a[2].data, index.indices.data(), a[0].data, errors);
+  return VT_OK;
 }
 
 // out (holds the input), index (int32 or int64, at most one dimension), source; dim, alpha.

@@ -136,6 +136,37 @@ VT_INLINE V row_dot(const V *x, const V *y, int64_t n) {
   return row_fold_add<V>(n, [](auto p, auto q) { return p * q; }, x, y);
 }
 
+// The sums of x - center and of its square.
+template <class V>
+struct CentredSums {
+  V first, second;
+};
+template <class V>
+VT_INLINE CentredSums<V> row_centred(const V *x, int64_t n, V center) {
+  constexpr int64_t K = kLanes<V>;
+  vec<V> a{}, b{}, c{}, d{};
+  int64_t i = 0;
+  for (; i + 2 * K <= n; i += 2 * K) {
+    const vec<V> p = load(x + i) - center, q = load(x + i + K) - center;
+    a += p;
+    b += q;
+    c += p * p;
+    d += q * q;
+  }
+  if (i + K <= n) {
+    const vec<V> p = load(x + i) - center;
+    a += p;
+    c += p * p;
+    i += K;
+  }
+  if (i < n) {
+    const vec<V> p = load_part(x + i, n - i, center) - center;
+    b += p;
+    d += p * p;
+  }
+  return {fold_add<V>(a + b), fold_add<V>(c + d)};
+}
+
 // y[i] = f(x[i], ...), by vectors. A row may be mapped in place.
 template <class V, class F, class... P>
 VT_INLINE void row_map(V *y, int64_t n, const F &f, const P *...x) {
