@@ -40,7 +40,7 @@ def pointwise_cpp(part, ops):
 
 def kernel_names(ops):
     """Kernel entries with their C++ function."""
-    return {op.name: op.kernel for op in ops.values() if op.kind in ("kernel", "reduction")}
+    return {op.name: op.kernel for op in ops.values() if op.kernel and op.kind != "view"}
 
 
 # Kernels compiled once, without contraction, so that random numbers are the same everywhere.

@@ -258,17 +258,35 @@ cdef Py_ssize_t visit(GraphTask task, vt_edge* e, Py_ssize_t n) except -1:
 
 
 cdef int count_dependencies(GraphTask task) except -1:
-    cdef PyObject* node
-    cdef Py_ssize_t n = 0, i
+    cdef uint64_t id = task.id
+    cdef bint selective = task.selective
+    cdef PyObject* target
+    cdef vt_edge* edges
+    cdef Py_ssize_t n = 0
+    cdef int i, count
     reserve_stack(task, task.num_roots)
     for i in range(task.num_roots):
         n = visit(task, &task.roots[i], n)
     while n > 0:
         n -= 1
-        node = task.stack[n]
-        reserve_stack(task, n + (<Node>node).nedges)
-        for i in range((<Node>node).nedges):
-            n = visit(task, &(<Node>node).edges[i], n)
+        edges = (<Node>task.stack[n]).edges
+        count = (<Node>task.stack[n]).nedges
+        reserve_stack(task, n + count)
+        for i in range(count):
+            target = edges[i].target
+            if target is NULL:
+                continue
+            if likely(not edges[i].leaf and not selective, 1):  # what `visit` does in ordinary cases
+                if (<Node>target).task == id:
+                    (<Node>target).dependencies += 1
+                    continue
+                if likely((<Node>target).task == 0 and task.side is None, 1):
+                    (<Node>target).task = id
+                    (<Node>target).dependencies = 1
+                    task.stack[n] = target
+                    n += 1
+                    continue
+            n = visit(task, &edges[i], n)
     return 0
 
 

@@ -44,6 +44,8 @@ cdef inline PyObject* queue_pop(ReadyQueue* q) noexcept:
     cdef QueueEntry last
     cdef Py_ssize_t i = 0, child
     q.size -= 1
+    if q.size == 0:
+        return top
     last = q.entries[q.size]
     while True:
         child = 2 * i + 1

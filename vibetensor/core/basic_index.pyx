@@ -181,17 +181,20 @@ cdef inline bint is_plain(PyObject* bound) noexcept:
     return bound is Py_None or PyLong_CheckExact(<object>bound)
 
 
+cdef inline bint is_frozen(object index) noexcept:
+    cdef PySliceObject* s = <PySliceObject*><PyObject*>index
+    return not PySlice_Check(index) or (
+        is_plain(s.start) and is_plain(s.stop) and is_plain(s.step))
+
+
 cdef object freeze_index(object index):
     cdef Py_ssize_t start = 0, stop = 0, step = 1
-    cdef PySliceObject* s
-    if PySlice_Check(index):
-        s = <PySliceObject*><PyObject*>index
-        if is_plain(s.start) and is_plain(s.stop) and is_plain(s.step):
-            return index
-        PySlice_Unpack(index, &start, &stop, &step)
-        return slice(start, stop, step)
     if PyTuple_CheckExact(index):
         for item in <tuple>index:
-            if PySlice_Check(item):
+            if not is_frozen(item):
                 return tuple([freeze_index(item) for item in <tuple>index])
-    return index
+        return index
+    if is_frozen(index):
+        return index
+    PySlice_Unpack(index, &start, &stop, &step)
+    return slice(start, stop, step)

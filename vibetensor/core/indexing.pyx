@@ -21,7 +21,7 @@ from vibetensor.core.scalar cimport check_fits, item_of
 from vibetensor.core.tensor cimport (
     Tensor, tensor_new, tensor_shape, tensor_wrap_number,
 )
-from vibetensor.core.types cimport int64_t, vt_grad_enabled
+from vibetensor.core.types cimport VT_I64, int64_t, vt_grad_enabled
 from vibetensor.ops.entries cimport (
     op__fill_, op_copy_, op_index, op_index_put_, op_masked_fill_, op_zero_,
 )
@@ -102,6 +102,8 @@ cdef object getitem(Tensor self, object index):
     if view is not None:
         record(self, view, index)
         return view
+    if isinstance(index, Tensor) and (<Tensor>index).dtype == VT_I64 and (<Tensor>index).ndim > 0:
+        return op_index(self, (index,))
     a = parse_advanced(self, index)
     view = recorded_view(self, a)
     a.expand_masks(view)

@@ -29,7 +29,7 @@ from collections.abc import Callable
 OPS: dict[str, Op] = {}
 
 # Families of declarations, in the order they are loaded; each becomes one compiled module.
-FAMILIES = ("pointwise", "reduction", "view", "creation", "index", "linalg", "nn", "composite")
+FAMILIES = ("pointwise", "reduction", "view", "creation", "index", "linalg", "nn", "optim", "composite")
 
 BOOL = ("bool",)
 INTEGRAL = ("uint8", "int8", "int16", "int32", "int64")
@@ -277,7 +277,7 @@ def kernel(name=None, *, surfaces=("vt", "Tensor"), values=None, **options):
 
     def wrap(fn):
         return declare(
-            fn, "kernel", surfaces, kernel=name or fn.__name__, values=parse_values(values), **options
+            fn, "kernel", surfaces, kernel=name or fn.__name__.strip("_"), values=parse_values(values), **options
         )
 
     return wrap

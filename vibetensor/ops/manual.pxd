@@ -1,4 +1,6 @@
 """Handwritten entries: operators that fit no kind."""
+from libc.stdint cimport int64_t
+
 from vibetensor.core.tensor cimport Tensor
 
 
@@ -19,5 +21,13 @@ cdef Tensor manual_index_put(Tensor input, tuple indices, Tensor values, bint ac
 cdef Tensor manual_find(Tensor input)
 cdef Tensor manual_conj(Tensor input)
 cdef Tensor manual_real(Tensor input)
+cdef tuple manual__adamw_(tuple params, tuple grads, tuple exp_avgs, tuple exp_avg_sqs, double lr,
+                          double beta1, double beta2, double eps, double weight_decay, int64_t step,
+                          bint maximize, bint decoupled)
+cdef tuple manual__sgd_(tuple params, tuple grads, tuple momentum_buffers, double lr, double momentum,
+                        double dampening, double weight_decay, bint nesterov, bint maximize,
+                        bint first)
+cdef Tensor manual__grad_norm(tuple grads, double norm_type)
+cdef tuple manual__scale_(tuple tensors, Tensor scale)
 # The output of the advanced read, seen with the index dimensions first.
 cdef Tensor index_output(Tensor input, tuple shape, tuple order)

@@ -2,15 +2,16 @@
 from libc.string cimport memcpy
 
 from vibetensor.core.dtype cimport dtype_name
-from vibetensor.core.iterator cimport check_no_internal_overlap, check_no_partial_overlap, copy_into
+from vibetensor.core.iterator cimport copy_into, float_value, int_value, run_kernel
 from vibetensor.core.tensor cimport (
-    F_INFERENCE, F_REQUIRES_GRAD, bump_version, tensor_alias, tensor_empty_like, tensor_new,
-    tensor_new_like, tensor_same_shape, tensor_shape, tensor_empty,
+    bump_version, tensor_alias, tensor_array, tensor_empty, tensor_empty_like, tensor_new_like,
+    tensor_same_shape, tensor_shape,
 )
 from vibetensor.core.types cimport *
 from vibetensor.core.views cimport expand_view, permute_view
 from vibetensor.ops.entries cimport *
-from vibetensor.ops.support cimport begin_write, copy_of
+from vibetensor.ops.checks cimport new_statistic
+from vibetensor.ops.support cimport TensorArrays, begin_write, copy_of
 
 
 # --- copies ----------------------------------------------------------------------------------------------
@@ -200,3 +201,103 @@ cdef Tensor manual_conj(Tensor input):
 
 cdef Tensor manual_real(Tensor input):
     return input if input.dtype < VT_C64 else op__real(input)
+
+
+# --- optimizers ------------------------------------------------------------------------------------------
+
+cdef int check_lists(str op, tuple params, tuple lists) except -1:
+    """Every list has one tensor per parameter, of its shape and dtype."""
+    cdef Tensor p, t
+    for tensors in lists:
+        if len(tensors) != len(params):
+            raise RuntimeError(f"{op}(): {len(params)} tensors expected in each list, got {len(tensors)}")
+        for x, y in zip(params, tensors):
+            p, t = <Tensor>x, <Tensor>y
+            if not tensor_same_shape(p, t) or p.dtype != t.dtype or p.device_type != t.device_type:
+                raise RuntimeError(
+                    f"{op}(): expected shape {list(tensor_shape(p))} and dtype {p.dtype}, got "
+                    f"{list(tensor_shape(t))} and {t.dtype}"
+                )
+    return 0
+
+
+cdef int update(const char* name, int op, tuple written, list lists, vt_value* values, int nlists) except -1:
+    """Runs a kernel over lists of tensors, which are the first of its values."""
+    cdef vt_array first
+    cdef int i
+    if not written[0]:
+        return 0
+    for tensors in written:
+        for t in tensors:
+            begin_write(<Tensor>t)
+    arrays = [TensorArrays(<tuple>tensors) for tensors in lists]
+    for i in range(nlists):
+        (<TensorArrays>arrays[i]).value(&values[i])
+    tensor_array(<Tensor>written[0][0], &first)
+    run_kernel(name, op, &first, 1, values)
+    for tensors in written:
+        for t in tensors:
+            bump_version(<Tensor>t)
+    return 0
+
+
+cdef tuple manual__adamw_(tuple params, tuple grads, tuple exp_avgs, tuple exp_avg_sqs, double lr,
+                          double beta1, double beta2, double eps, double weight_decay, int64_t step,
+                          bint maximize, bint decoupled):
+    cdef vt_value values[12]
+    check_lists("_adamw_", params, (grads, exp_avgs, exp_avg_sqs))
+    float_value(lr, &values[4])
+    float_value(beta1, &values[5])
+    float_value(beta2, &values[6])
+    float_value(eps, &values[7])
+    float_value(weight_decay, &values[8])
+    int_value(step, &values[9])
+    int_value(maximize, &values[10])
+    int_value(decoupled, &values[11])
+    update(b"_adamw_", OP__adamw_, (params, exp_avgs, exp_avg_sqs),
+           [params, grads, exp_avgs, exp_avg_sqs], values, 4)
+    return params
+
+
+cdef tuple manual__sgd_(tuple params, tuple grads, tuple momentum_buffers, double lr, double momentum,
+                        double dampening, double weight_decay, bint nesterov, bint maximize,
+                        bint first):
+    cdef vt_value values[10]
+    check_lists("_sgd_", params, (grads, momentum_buffers) if momentum_buffers else (grads,))
+    float_value(lr, &values[3])
+    float_value(momentum, &values[4])
+    float_value(dampening, &values[5])
+    float_value(weight_decay, &values[6])
+    int_value(nesterov, &values[7])
+    int_value(maximize, &values[8])
+    int_value(first, &values[9])
+    update(b"_sgd_", OP__sgd_, (params, momentum_buffers), [params, grads, momentum_buffers], values, 3)
+    return params
+
+
+cdef Tensor manual__grad_norm(tuple grads, double norm_type):
+    cdef vt_value values[2]
+    cdef vt_array array
+    cdef TensorArrays lists = TensorArrays(grads)
+    if not grads:
+        raise RuntimeError("_grad_norm(): expected at least one tensor")
+    cdef Tensor out = new_statistic(<Tensor>grads[0], ())
+    tensor_array(out, &array)
+    lists.value(&values[0])
+    float_value(norm_type, &values[1])
+    run_kernel(b"_grad_norm", OP__grad_norm, &array, 1, values)
+    return out
+
+
+cdef tuple manual__scale_(tuple tensors, Tensor scale):
+    cdef vt_value values[1]
+    cdef vt_array array
+    cdef TensorArrays lists = TensorArrays(tensors)
+    for t in tensors:
+        begin_write(<Tensor>t)
+    tensor_array(scale, &array)
+    lists.value(&values[0])
+    run_kernel(b"_scale_", OP__scale_, &array, 1, values)
+    for t in tensors:
+        bump_version(<Tensor>t)
+    return tensors

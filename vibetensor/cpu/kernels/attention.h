@@ -201,12 +201,11 @@ struct Exp2<double> {
   using Bits = int64_t;
   static constexpr double round = 0x1.8p52, lowest = -1022.0;
   static constexpr int fraction_bits = 52, bias = 1023;
-  static constexpr double poly[] = {4.078071929588336665e-10, 7.0725704128144235096e-9,
-                                    1.0180647659234138888e-7, 1.3215442675329822143e-6,
-                                    1.5252727385193868197e-5, 1.540353044157213033e-4,
-                                    1.3333558153439964747e-3, 9.6181291076070023796e-3,
-                                    5.5504108664790394552e-2, 2.4022650695910098007e-1,
-                                    6.9314718055994569675e-1};
+  static constexpr double poly[] = {
+      4.078071929588336665e-10, 7.0725704128144235096e-9, 1.0180647659234138888e-7,
+      1.3215442675329822143e-6, 1.5252727385193868197e-5, 1.540353044157213033e-4,
+      1.3333558153439964747e-3, 9.6181291076070023796e-3, 5.5504108664790394552e-2,
+      2.4022650695910098007e-1, 6.9314718055994569675e-1};
 };
 
 // 2^x for x that are not much above zero; results below the normal range are zero. 2^0 is exactly 1.
@@ -293,7 +292,8 @@ struct ScoreBlock {
       tile.clear();
       tile.add_product(dim, k.data + i * k.row, k.row, k.col, q, kTileCols<T>);
       if (bias) {
-        tile.each([&](vec<T> &x, int r, int c) { x += load(bias + (i + r) * kTileCols<T> + c * L); });
+        tile.each(
+            [&](vec<T> &x, int r, int c) { x += load(bias + (i + r) * kTileCols<T> + c * L); });
       }
       if (i + tile.rows > seen_by_all) {
         tile.each([&](vec<T> &x, int r, int c) {

@@ -250,8 +250,8 @@ struct AttentionBackward {
   }
 
   // Writes n rows of sums times `factor`, rounded once.
-  void write_rows(const HeadArray<S> &x, S *to, const T *sums, int64_t n, int64_t features, T factor,
-                  T *room) const {
+  void write_rows(const HeadArray<S> &x, S *to, const T *sums, int64_t n, int64_t features,
+                  T factor, T *room) const {
     const int64_t width = padded<T>(features);
     for (int64_t i = 0; i < n; i++) {
       for (int64_t c = 0; c < features; c++) room[c] = sums[i * width + c] * factor;

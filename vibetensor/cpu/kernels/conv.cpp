@@ -129,6 +129,24 @@ void fail(vt_status &status, vt_status error) {
   __atomic_store_n(&status, error, __ATOMIC_RELAXED);
 }
 
+// One output channel of a group with stride one, as scaled and shifted rows: a product with a single
+// row would not be worth its columns. `y` is contiguous.
+template <class S>
+void add_shifted_rows(const ConvShape &s, const S *x, int64_t channel, const S *w, int64_t w_col,
+                      int64_t first, int64_t n, S start, S *y) {
+  for (int64_t l = 0; l < n; l++) y[l] = start;
+  y -= first;
+  for (int64_t c = 0; c < s.in_channels; c++, x += channel) {
+    for (int64_t k = 0; k < s.kernel; k++, w += w_col) {
+      const Inside in = inside(s, k, first, n);
+      const S *from = x + s.origin(k);
+      const S factor = *w;
+#pragma omp simd
+      for (int64_t l = in.begin; l < in.end; l++) y[l] += factor * from[l];
+    }
+  }
+}
+
 template <class S>
 vt_status forward(const ConvShape &s, const vt_array &input, const vt_array &weight,
                   const vt_array &bias, const vt_array &out) {
@@ -140,6 +158,8 @@ vt_status forward(const ConvShape &s, const vt_array &input, const vt_array &wei
   const Channels<S> y(out);
   // A kernel of one position reads the input where it lies.
   const bool in_place = s.kernel == 1 && s.stride == 1 && s.padding == 0;
+  const bool by_rows =
+      is_floating<S> && s.out_channels == 1 && s.stride == 1 && x.position == 1 && y.position == 1;
   const int64_t tile = tile_length(s.columns(), sizeof(S), s.out_length);
   const int64_t tiles = div_up(s.out_length, tile);
   vt_status status = VT_OK;
@@ -151,6 +171,14 @@ vt_status forward(const ConvShape &s, const vt_array &input, const vt_array &wei
       const int64_t first = i % tiles * tile, n = min_of(tile, s.out_length - first);
       const int64_t g = i / tiles % s.groups, b = i / tiles / s.groups;
       const S *from = x.at(b, g * s.in_channels);
+      if constexpr (is_floating<S>) {
+        if (by_rows) {
+          const S start = given(bias) ? data_of<S>(bias)[g * bias.strides[0]] : S(0);
+          add_shifted_rows(s, from, x.channel, w.data + g * w.row, w.col, first, n, start,
+                           y.at(b, g) + first);
+          continue;
+        }
+      }
       Product p;
       p.dtype = dtype;
       p.m = s.out_channels;
@@ -188,8 +216,8 @@ vt_status backward_input(const ConvShape &s, const vt_array &grad, const vt_arra
   const Channels<const S> y(grad);
   const Channels<S> x(grad_input);
   // Input channels per unit of work; different channels share nothing.
-  const int64_t fitting = kColumnBytes / int64_t(sizeof(T)) /
-                          max_of(int64_t(1), s.kernel * s.out_length);
+  const int64_t fitting =
+      kColumnBytes / int64_t(sizeof(T)) / max_of(int64_t(1), s.kernel * s.out_length);
   const int64_t chunk = clamp_to(fitting, min_of(int64_t(16), s.in_channels), s.in_channels);
   const int64_t chunks = div_up(s.in_channels, chunk);
   vt_status status = VT_OK;
@@ -316,8 +344,7 @@ vt_status backward_weight(const ConvShape &s, const vt_array &grad, const vt_arr
       }
       for (int64_t o = 0; o < outs; o++) {
         for (int64_t c = 0; c < channels; c++) {
-          S *to = data_of<S>(grad_weight) +
-                  (g * s.out_channels + o0 + o) * grad_weight.strides[0] +
+          S *to = data_of<S>(grad_weight) + (g * s.out_channels + o0 + o) * grad_weight.strides[0] +
                   (c0 + c) * grad_weight.strides[1];
           write_run(to, grad_weight.strides[2], sums + o * width + c * s.kernel, s.kernel);
         }

@@ -252,8 +252,7 @@ vt_status in_parts(const Product &p, const F &f) {
   vt_status status = VT_OK;
   parallel_for(units, grain, [&](int64_t begin, int64_t end) {
     const int64_t from = begin * kUnit, to = min_of(end * kUnit, length);
-    const vt_status s =
-        f(by_rows ? part_of(p, from, to, 0, p.n) : part_of(p, 0, p.m, from, to));
+    const vt_status s = f(by_rows ? part_of(p, from, to, 0, p.n) : part_of(p, 0, p.m, from, to));
     if (s != VT_OK) __atomic_store_n(&status, s, __ATOMIC_RELAXED);
   });
   return status;
@@ -262,9 +261,8 @@ vt_status in_parts(const Product &p, const F &f) {
 vt_status gemm_canonical(const Product &p) {
   if (VT_UNLIKELY(p.c_col != 1 && p.n != 1)) return gemm_scattered(p);
   if (VT_LIKELY(p.dtype == VT_F32)) return gemm_typed<float>(p);
-  return dispatch<kIntegers | kFloating | kComplex>(p.dtype, [&](auto tag) {
-    return gemm_typed<typename decltype(tag)::type>(p);
-  });
+  return dispatch<kIntegers | kFloating | kComplex>(
+      p.dtype, [&](auto tag) { return gemm_typed<typename decltype(tag)::type>(p); });
 }
 
 }  // namespace

@@ -235,30 +235,29 @@ VT_NOINLINE void multiply_finish(const GemmCall<T> &g, int64_t i0, int64_t m, in
   constexpr int L = kLanes<T>;
   const bool plain = !g.init && g.alpha == T(1);
   const bool whole = plain || (g.init && g.init_col == 1);
-  multiply_tiles<T>(
-      m, div_up(n, L) * L, g.k, g.a + i0 * g.a_row, g.a_row, g.a_k, b, b_k, b_panel,
-      [&](auto &tile, int64_t i, int64_t j) {
-        const int64_t width = min_of(n - j, int64_t(tile.cols));
-        i += i0;
-        j += j0;
-        T *c = g.c + i * g.c_row + j;
-        if (VT_LIKELY(whole && width == tile.cols)) {
-          if (!plain) {
-            const T *init = g.init + i * g.init_row + j;
-            const vec<T> alpha = splat(g.alpha), beta = splat(g.beta);
-            tile.each([&](vec<T> &x, int r, int q) {
-              x = alpha * x + beta * load(init + r * g.init_row + q * L);
-            });
-          }
-          tile.store_to(c, g.c_row);
-          return;
-        }
-        T sums[tile.rows * tile.cols];
-        tile.store_to(sums, tile.cols);
-        for (int r = 0; r < tile.rows; r++) {
-          write_sums(g, i + r, j, sums + r * tile.cols, width);
-        }
-      });
+  multiply_tiles<T>(m, div_up(n, L) * L, g.k, g.a + i0 * g.a_row, g.a_row, g.a_k, b, b_k, b_panel,
+                    [&](auto &tile, int64_t i, int64_t j) {
+                      const int64_t width = min_of(n - j, int64_t(tile.cols));
+                      i += i0;
+                      j += j0;
+                      T *c = g.c + i * g.c_row + j;
+                      if (VT_LIKELY(whole && width == tile.cols)) {
+                        if (!plain) {
+                          const T *init = g.init + i * g.init_row + j;
+                          const vec<T> alpha = splat(g.alpha), beta = splat(g.beta);
+                          tile.each([&](vec<T> &x, int r, int q) {
+                            x = alpha * x + beta * load(init + r * g.init_row + q * L);
+                          });
+                        }
+                        tile.store_to(c, g.c_row);
+                        return;
+                      }
+                      T sums[tile.rows * tile.cols];
+                      tile.store_to(sums, tile.cols);
+                      for (int r = 0; r < tile.rows; r++) {
+                        write_sums(g, i + r, j, sums + r * tile.cols, width);
+                      }
+                    });
 }
 
 // B is read where it lies: for small products, where packing would not pay.

@@ -75,12 +75,24 @@ VT_INLINE void for_row_tiles(int64_t m, const F &f) {
   while (i < m) {
     const int64_t h = height + (higher-- > 0);
     switch (h) {
-      case 6: f(Int<6>{}, i); break;
-      case 5: f(Int<5>{}, i); break;
-      case 4: f(Int<4>{}, i); break;
-      case 3: f(Int<3>{}, i); break;
-      case 2: f(Int<2>{}, i); break;
-      default: f(Int<1>{}, i); break;
+      case 6:
+        f(Int<6>{}, i);
+        break;
+      case 5:
+        f(Int<5>{}, i);
+        break;
+      case 4:
+        f(Int<4>{}, i);
+        break;
+      case 3:
+        f(Int<3>{}, i);
+        break;
+      case 2:
+        f(Int<2>{}, i);
+        break;
+      default:
+        f(Int<1>{}, i);
+        break;
     }
     i += h;
   }

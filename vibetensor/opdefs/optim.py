@@ -1,0 +1,36 @@
+"""Multi-tensor operators of optimizers: one kernel call for all parameters."""
+from __future__ import annotations
+
+from . import Tensor, manual
+
+
+@manual(surfaces=(), kernel="adamw")
+def _adamw_(
+    params: list[Tensor], grads: list[Tensor], exp_avgs: list[Tensor], exp_avg_sqs: list[Tensor],
+    lr: float, beta1: float, beta2: float, eps: float, weight_decay: float, step: int,
+    maximize: bool, decoupled: bool,
+) -> list[Tensor]:
+    """One step of Adam over all `params`, in place; `decoupled` decay is AdamW's.
+
+    Kingma and Ba, arXiv 1412.6980; Loshchilov and Hutter, arXiv 1711.05101.
+    """
+
+
+@manual(surfaces=(), kernel="sgd")
+def _sgd_(
+    params: list[Tensor], grads: list[Tensor], momentum_buffers: list[Tensor], lr: float,
+    momentum: float, dampening: float, weight_decay: float, nesterov: bool, maximize: bool,
+    first: bool,
+) -> list[Tensor]:
+    """One step of gradient descent over all `params`, in place; `momentum_buffers` is empty without
+    momentum, and filled instead of read where `first`."""
+
+
+@manual(surfaces=(), kernel="grad_norm")
+def _grad_norm(grads: list[Tensor], norm_type: float) -> Tensor:
+    """The norm of all elements of all `grads`, a 0-d tensor."""
+
+
+@manual(surfaces=(), kernel="scale")
+def _scale_(tensors: list[Tensor], scale: Tensor) -> list[Tensor]:
+    """Multiplies all `tensors` by the 0-d `scale`, in place."""
