@@ -20,4 +20,11 @@ if _sys.modules[__name__].__dict__ is globals():  # else the installed package t
 
     # These stand on the names above.
     from vibetensor import autograd, cpu, nn, optim, random  # noqa: F401
-    from vibetensor.serialization import load, save  # noqa: F401
+
+    def __getattr__(name):
+        # Loads numpy, which takes longer than the rest of the library.
+        if name in ("load", "save"):
+            from vibetensor import serialization
+
+            return getattr(serialization, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

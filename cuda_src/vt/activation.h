@@ -47,13 +47,13 @@ VT_HD A silu_backward(A g, A x) {
 // x times the normal distribution function.
 template <class A>
 VT_HD A gelu_erf(A x) {
-  return A(0.5) * x * (A(1) + erf_fast(x * A(0.70710678118654752)));
+  A density;
+  return x * normal_cdf(x, &density);
 }
 template <class A>
 VT_HD A gelu_erf_backward(A g, A x) {
-  A cdf = A(0.5) * (A(1) + erf_fast(x * A(0.70710678118654752)));
-  A pdf = A(0.39894228040143268) * vexp(A(-0.5) * x * x);
-  return g * (cdf + x * pdf);
+  A density, cdf = normal_cdf(x, &density);
+  return g * (cdf + x * density);
 }
 
 // 0.5 * (1 + tanh(u)) is sigmoid(2u): one exponential, and nothing cancels.

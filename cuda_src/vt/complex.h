@@ -142,11 +142,11 @@ VT_HD complex<T> &complex<T>::operator/=(complex<T> b) {
 }
 
 #ifdef __CUDACC__
-#define VT_COMPLEX_UNARY(name, cname)                                 \
-  template <class T>                                                  \
-  VT_HD complex<T> c##name(complex<T> z) {                            \
-    auto r = cuda::std::name(cuda::std::complex<T>(z.re, z.im));      \
-    return {r.real(), r.imag()};                                      \
+#define VT_COMPLEX_UNARY(name, cname)                            \
+  template <class T>                                             \
+  VT_HD complex<T> c##name(complex<T> z) {                       \
+    auto r = cuda::std::name(cuda::std::complex<T>(z.re, z.im)); \
+    return {r.real(), r.imag()};                                 \
   }
 template <class T>
 VT_HD complex<T> cpow(complex<T> a, complex<T> b) {
@@ -164,26 +164,31 @@ VT_HD C to_c(complex<T> z) {
   __imag__ r = z.im;
   return r;
 }
-#define VT_COMPLEX_UNARY(name, cname)                                         \
-  VT_HD complex<float> c##name(complex<float> z) {                            \
-    __complex__ float r = __builtin_##cname##f(to_c<__complex__ float>(z));   \
-    return {__real__ r, __imag__ r};                                          \
-  }                                                                           \
-  VT_HD complex<double> c##name(complex<double> z) {                          \
-    __complex__ double r = __builtin_##cname(to_c<__complex__ double>(z));    \
-    return {__real__ r, __imag__ r};                                          \
+#define VT_COMPLEX_UNARY(name, cname)                                       \
+  VT_HD complex<float> c##name(complex<float> z) {                          \
+    __complex__ float r = __builtin_##cname##f(to_c<__complex__ float>(z)); \
+    return {__real__ r, __imag__ r};                                        \
+  }                                                                         \
+  VT_HD complex<double> c##name(complex<double> z) {                        \
+    __complex__ double r = __builtin_##cname(to_c<__complex__ double>(z));  \
+    return {__real__ r, __imag__ r};                                        \
   }
 VT_HD complex<float> cpow(complex<float> a, complex<float> b) {
-  __complex__ float r =
-      __builtin_cpowf(to_c<__complex__ float>(a), to_c<__complex__ float>(b));
+  __complex__ float r = __builtin_cpowf(to_c<__complex__ float>(a), to_c<__complex__ float>(b));
   return {__real__ r, __imag__ r};
 }
 VT_HD complex<double> cpow(complex<double> a, complex<double> b) {
-  __complex__ double r =
-      __builtin_cpow(to_c<__complex__ double>(a), to_c<__complex__ double>(b));
+  __complex__ double r = __builtin_cpow(to_c<__complex__ double>(a), to_c<__complex__ double>(b));
   return {__real__ r, __imag__ r};
 }
-VT_HD float cabs(complex<float> z) { return __builtin_hypotf(z.re, z.im); }
+VT_HD float cabs(complex<float> z) {
+  // Nothing overflows in double. An infinity wins over a NaN.
+  float infinity = __builtin_inff();
+  double re = z.re, im = z.im;
+  float r = float(__builtin_sqrt(re * re + im * im));
+  bool infinite = (__builtin_fabsf(z.re) == infinity) | (__builtin_fabsf(z.im) == infinity);
+  return infinite ? infinity : r;
+}
 VT_HD double cabs(complex<double> z) { return __builtin_hypot(z.re, z.im); }
 #endif
 

@@ -10,9 +10,9 @@ namespace VT_NS {
 
 template <class T>
 struct dtype_code;
-#define VT_DTYPE(T, code)                 \
-  template <>                             \
-  struct dtype_code<T> {                  \
+#define VT_DTYPE(T, code)                   \
+  template <>                               \
+  struct dtype_code<T> {                    \
     static constexpr vt_dtype value = code; \
   };
 VT_DTYPE(bool, VT_BOOL)

@@ -33,8 +33,17 @@ VT_BOTH(vlog2, log2)
 VT_BOTH(vlog10, log10)
 VT_BOTH(vtanh, tanh)
 VT_BOTH(verf, erf)
-VT_BOTH(erf_fast, erf)
 VT_HD float vpow(float a, float b) { return ::powf(a, b); }
+
+// The normal distribution function and its density.
+VT_HD float normal_cdf(float x, float *density) {
+  *density = 0.398942280f * ::expf(-0.5f * x * x);
+  return ::normcdff(x);
+}
+VT_HD double normal_cdf(double x, double *density) {
+  *density = 0.39894228040143268 * ::exp(-0.5 * x * x);
+  return ::normcdf(x);
+}
 #endif
 VT_BOTH(vsin, sin)  // see checked.h for those that vectorise
 VT_BOTH(vcos, cos)

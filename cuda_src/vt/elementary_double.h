@@ -212,11 +212,10 @@ VT_HD double vtanh(double x) {
   return __builtin_copysign(e / (e + 2.), x);
 }
 
-// Up to 1 a correction of x, then 1 - exp(-x^2) times another one; the two share the division.
-VT_HD double verf(double x) {
-  double t = __builtin_fabs(x);
+// erf(t) - t for t in [0, 1), erfc(t) for t in [1, 6], given gauss = exp(-t^2): ratios of polynomials
+// that share the division.
+VT_HD double erf_ratio(double t, double gauss) {
   bool small = t < 1.;
-  t = t > 6. ? 6. : t;
   double s = t * t;
   double p = -2.029955528683424e-05;
   p = p * s - 0.0004862738344467199;
@@ -243,11 +242,27 @@ VT_HD double verf(double x) {
   v = v * t + 2.860720467618966;
   v = v * t + 2.5480039539437187;
   v = v * t + 1.;
-  double ratio = (small ? t * p : -(u * vexp(-s))) / (small ? q : v);
-  return __builtin_copysign((small ? t : 1.) + ratio, x);
+  return (small ? t * p : u * gauss) / (small ? q : v);
 }
 
-VT_HD double erf_fast(double x) { return verf(x); }
+VT_HD double verf(double x) {
+  double t = __builtin_fabs(x);
+  t = t > 6. ? 6. : t;
+  double ratio = erf_ratio(t, vexp(-t * t));
+  return __builtin_copysign(t < 1. ? t + ratio : 1. - ratio, x);
+}
+
+// The normal distribution function and its density.
+VT_HD double normal_cdf(double x, double *density) {
+  double t = __builtin_fabs(x) * 0.70710678118654752;
+  bool far = t > 6.;
+  t = far ? 6. : t;
+  double gauss = far ? 0. : vexp(-t * t);
+  *density = 0.39894228040143268 * gauss;
+  double ratio = erf_ratio(t, gauss);
+  double tail = t < 1. ? 0.5 - 0.5 * (t + ratio) : 0.5 * ratio;
+  return x < 0. ? tail : 1. - tail;
+}
 
 }  // namespace VT_NS
 #endif

@@ -27,6 +27,16 @@ VT_HD int32_t reduce_log2(float x, float *r) {
   return float_bits(t) - float_bits(shift);
 }
 
+// (exp(r) - 1 - r) / r^2 for |r| <= log(2) / 2. In two halves, because the chain of dependent
+// instructions, not their number, limits such loops.
+VT_HD float exp_quadratic(float r) {
+  float low = 1.666652113e-01f * r + 4.999999404e-01f;
+  float high = 8.368677460e-03f * r + 4.166826606e-02f;
+  float s = r * r;
+  high = 1.382073388e-03f * s + high;
+  return high * s + low;
+}
+
 // 1.0 ulp.
 VT_HD float vexp(float x) {
   // Beyond these the result is 0 or infinity; a NaN passes both comparisons.
@@ -34,11 +44,7 @@ VT_HD float vexp(float x) {
   c = c > 89.f ? 89.f : c;
   float r;
   int32_t n = reduce_log2(c, &r);
-  float q = 1.382073388e-03f;
-  q = q * r + 8.368677460e-03f;
-  q = q * r + 4.166826606e-02f;
-  q = q * r + 1.666652113e-01f;
-  q = q * r + 4.999999404e-01f;
+  float q = exp_quadratic(r);
   float p = q * (r * r) + r;
   p = p + 1.f;
   // In two steps, so that results in the denormals round once and n = 128 does not overflow early.
@@ -52,13 +58,12 @@ VT_HD float vexpm1(float x) {
   c = c > 89.f ? 89.f : c;
   float r;
   int32_t n = reduce_log2(c, &r);
-  float q = 1.976257190e-04f;
-  q = q * r + 1.393233077e-03f;
-  q = q * r + 8.333545178e-03f;
-  q = q * r + 4.166649282e-02f;
-  q = q * r + 1.666666567e-01f;
-  q = q * r + 5.000000000e-01f;
-  float p = q * (r * r) + r;
+  float s = r * r;
+  float even = 1.393233077e-03f * s + 4.166649282e-02f;
+  float odd = 1.976257190e-04f * s + 8.333545178e-03f;
+  even = even * s + 5.000000000e-01f;
+  odd = odd * s + 1.666666567e-01f;
+  float p = (odd * r + even) * s + r;
   // Half the result, because n can be 128.
   float scale = exp2_int(n - 1);
   float y = 2.f * (scale * p + (scale - 0.5f));
@@ -67,15 +72,14 @@ VT_HD float vexpm1(float x) {
 
 // log(1 + f) - f + f^2 / 2 for 1 + f in [sqrt(1/2), sqrt(2)].
 VT_HD float log1p_cubic(float f) {
-  float p = -7.636435330e-02f;
-  p = p * f + 1.276221573e-01f;
-  p = p * f - 1.315961033e-01f;
-  p = p * f + 1.420157999e-01f;
-  p = p * f - 1.662340909e-01f;
-  p = p * f + 2.000124156e-01f;
-  p = p * f - 2.500081956e-01f;
-  p = p * f + 3.333333135e-01f;
-  return p * f * (f * f);
+  float s = f * f;
+  float even = 1.276221573e-01f * s + 1.420157999e-01f;
+  float odd = -7.636435330e-02f * s - 1.315961033e-01f;
+  even = even * s + 2.000124156e-01f;
+  odd = odd * s - 1.662340909e-01f;
+  even = even * s + 3.333333135e-01f;
+  odd = odd * s - 2.500081956e-01f;
+  return (odd * f + even) * (f * s);
 }
 
 // x = m * 2^e with m in [sqrt(1/2), sqrt(2)), for positive normal x; returns e.
@@ -205,11 +209,7 @@ VT_HD float cos_limited(float x) {
 VT_HD float exp_limited(float x) {
   float r;
   int32_t n = reduce_log2(x, &r);
-  float q = 1.382073388e-03f;
-  q = q * r + 8.368677460e-03f;
-  q = q * r + 4.166826606e-02f;
-  q = q * r + 1.666652113e-01f;
-  q = q * r + 4.999999404e-01f;
+  float q = exp_quadratic(r);
   float p = q * (r * r) + r;
   return (p + 1.f) * exp2_int(n);
 }
@@ -252,26 +252,27 @@ VT_HD float verf(float x) {
   return __builtin_copysignf(t < 0.9f ? near : far, t == t ? x : t);
 }
 
-// erf with an absolute error of 3e-7, for gelu, where the result is added to 1. A ratio of polynomials
-// with positive coefficients only, so that nothing cancels.
-VT_HD float erf_fast(float x) {
-  float c = x < -3.93f ? -3.93f : x;
-  c = c > 3.93f ? 3.93f : c;
-  float s = c * c;
-  float p = 2.0419587866828474e-06f;
-  p = p * s + 2.8480840539565920e-04f;
-  p = p * s + 3.7796292644180778e-03f;
-  p = p * s + 5.2790351361954084e-02f;
-  p = p * s + 1.9078437958913550e-01f;
-  p = p * s + 1.1283791453639749e+00f;
-  float q = 3.8003938987271400e-05f;
-  q = q * s + 1.1652162484348466e-03f;
-  q = q * s + 1.4997480158548220e-02f;
-  q = q * s + 1.1425774186863707e-01f;
-  q = q * s + 5.0241097387926590e-01f;
-  q = q * s + 1.f;
-  float y = c * (p / q);
-  return __builtin_fabsf(x) > 3.92f ? __builtin_copysignf(1.f, x) : y;
+// The normal distribution function and its density: for x < 0 the density times a ratio of polynomials,
+// so that also the tail has full relative accuracy.
+VT_HD float normal_cdf(float x, float *density) {
+  float t = __builtin_fabsf(x);
+  t = t > 13.f ? 13.f : t;  // from here on the tail counts as zero
+  float p = 4.011671340728061e-03f;
+  p = p * t + 3.992639954944209e-02f;
+  p = p * t + 1.8113466506959044e-01f;
+  p = p * t + 4.354527184612687e-01f;
+  p = p * t + 0.5f;
+  float q = 1.0055623335072315e-02f;
+  q = q * t + 1.0008811130676287e-01f;
+  q = q * t + 4.639261533677147e-01f;
+  q = q * t + 1.1937673051609885e+00f;
+  q = q * t + 1.668790350735802e+00f;
+  q = q * t + 1.f;
+  float e = exp_limited(-0.5f * t * t);
+  e = e < 3e-37f ? 0.f : e;
+  *density = 0.398942280f * e;
+  float tail = e * p / q;
+  return x < 0.f ? tail : 1.f - tail;
 }
 
 // |x|^b in double, rounded once, then the sign and the exceptions of C99. About 0.5 ulp.

@@ -7,7 +7,7 @@
 #ifdef __CUDACC__
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-#elif defined(__F16C__)
+#elif defined(__F16C__) || defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -22,8 +22,8 @@ VT_HD float half_bits_to_float(uint16_t h) {
   uint32_t normal = magnitude + (112u << 23);
   uint32_t special = (magnitude | 0x7f800000u) | (magnitude > 0x0f800000u ? 0x00400000u : 0u);
   // A denormal: give it the exponent of the smallest normal, then take that normal away.
-  uint32_t denormal = bit_cast<uint32_t>(bit_cast<float>(magnitude + (113u << 23)) -
-                                         bit_cast<float>(113u << 23));
+  uint32_t denormal =
+      bit_cast<uint32_t>(bit_cast<float>(magnitude + (113u << 23)) - bit_cast<float>(113u << 23));
   uint32_t bits = magnitude >= 0x0f800000u ? special : normal;
   bits = magnitude < 0x00800000u ? denormal : bits;
   return bit_cast<float>(bits | sign);
@@ -135,8 +135,29 @@ inline void load_run(float *to, const bfloat16 *from, int64_t n) {
 }
 
 inline void store_run(bfloat16 *to, const float *from, int64_t n) {
+  int64_t i = 0;
+#ifdef __AVX2__
+  auto rounded = [](const float *p) {
+    __m256 x = _mm256_loadu_ps(p);
+    __m256i bits = _mm256_castps_si256(x);
+    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    __m256i up = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    __m256i nan = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    __m256 is_nan = _mm256_cmp_ps(x, x, _CMP_UNORD_Q);
+    __m256 chosen = _mm256_blendv_ps(_mm256_castsi256_ps(up), _mm256_castsi256_ps(nan), is_nan);
+    return _mm256_srli_epi32(_mm256_castps_si256(chosen), 16);
+  };
+  for (; i + 16 <= n; i += 16) {
+    // Packing interleaves the halves of the registers; the permutation undoes it.
+    __m256i packed = _mm256_packus_epi32(rounded(from + i), rounded(from + i + 8));
+    _mm256_storeu_si256(reinterpret_cast<__m256i *>(to + i),
+                        _mm256_permute4x64_epi64(packed, 0xd8));
+  }
+  for (; i < n; i++) to[i] = bfloat16(from[i]);
+#else
 #pragma omp simd
-  for (int64_t i = 0; i < n; i++) to[i].bits = float_to_bfloat16_bits(from[i]);
+  for (i = 0; i < n; i++) to[i].bits = float_to_bfloat16_bits(from[i]);
+#endif
 }
 #endif
 

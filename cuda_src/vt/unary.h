@@ -56,11 +56,13 @@ VT_HD real_t<A> imag(A a) {
 }
 
 // Integers have nothing to round.
-#define VT_ROUNDING(name)                 \
-  template <class A>                      \
-  VT_HD A name(A a) {                     \
-    if constexpr (is_integral<A>) return a; \
-    else return v##name(a);               \
+#define VT_ROUNDING(name)         \
+  template <class A>              \
+  VT_HD A name(A a) {             \
+    if constexpr (is_integral<A>) \
+      return a;                   \
+    else                          \
+      return v##name(a);          \
   }
 VT_ROUNDING(floor)
 VT_ROUNDING(ceil)
@@ -68,11 +70,13 @@ VT_ROUNDING(trunc)
 VT_ROUNDING(round)
 #undef VT_ROUNDING
 
-#define VT_REAL_OR_COMPLEX(name)                       \
-  template <class A>                                   \
-  VT_HD A name(A a) {                                  \
-    if constexpr (is_complex<A>) return c##name(a);    \
-    else return v##name(a);                            \
+#define VT_REAL_OR_COMPLEX(name) \
+  template <class A>             \
+  VT_HD A name(A a) {            \
+    if constexpr (is_complex<A>) \
+      return c##name(a);         \
+    else                         \
+      return v##name(a);         \
   }
 VT_REAL_OR_COMPLEX(exp)
 VT_REAL_OR_COMPLEX(log)

@@ -107,7 +107,8 @@ cdef int tensor_backward(Tensor t, object gradient, object retain_graph, bint cr
     return accumulate(roots, (make_gradient(t, gradient, 0),), retain, create_graph, inputs)
 
 
-def backward(tensors, grad_tensors=None, retain_graph=None, bint create_graph=False, *, inputs=None):
+def backward(tensors, grad_tensors=None, retain_graph=None, bint create_graph=False, *,
+             inputs=None):
     """Adds the gradients of `tensors` to ``.grad`` of the leaves they were computed from.
 
     Parameters
@@ -179,7 +180,8 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, bint create_grap
             continue
         if not allow_unused:
             raise RuntimeError(
-                f"The differentiated Tensor at index {i} appears to not have been used in the graph. "
+                f"The differentiated Tensor at index {i} appears to not have been used in the "
+                "graph. "
                 "Set allow_unused=True if this is the desired behavior."
             )
         if materialize_grads:

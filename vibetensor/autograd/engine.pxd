@@ -5,9 +5,9 @@ from vibetensor.autograd.node cimport Node
 from vibetensor.core.tensor cimport Tensor
 
 
-# Runs backward from `roots`, tensors that need grad, which receive `gradients` (Tensors or None). With
-# `inputs` None, every leaf accumulates. Else a tuple of tensors: the list of their gradients (Tensors
-# or None) is returned, or, with `accumulate`, added to their .grad.
+# Runs backward from `roots`, tensors that need grad, which receive `gradients` (Tensors or None).
+# With `inputs` None, every leaf accumulates. Else a tuple of tensors: the list of their gradients
+# (Tensors or None) is returned, or, with `accumulate`, added to their .grad.
 cdef list run_backward(tuple roots, tuple gradients, bint retain_graph, bint create_graph,
                        tuple inputs, bint accumulate)
 

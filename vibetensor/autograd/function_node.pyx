@@ -1,7 +1,7 @@
 """The node of a Python Function, which is also the ``ctx`` that its methods get.
 
-Note [Function cycles]: a context may hold the very tensors it made (``ctx.out = out``), so such a node
-and its outputs are known to the cycle collector.
+Note [Function cycles]: a context may hold the very tensors it made (``ctx.out = out``), so such a
+node and its outputs are known to the cycle collector.
 """
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t
@@ -80,7 +80,8 @@ cdef tuple check_tensors(str method, tuple tensors):
     for i, t in enumerate(tensors):
         if not isinstance(t, Tensor):
             raise TypeError(
-                f"{method} can only accept variables, but argument {i} is of type {type(t).__name__}"
+                f"{method} can only accept variables, but argument {i} is of type "
+                f"{type(t).__name__}"
             )
     return tensors
 
@@ -93,7 +94,7 @@ cdef bint among(object t, tuple tensors) noexcept:
     return False
 
 
-# --- the call ----------------------------------------------------------------------------------------
+# --- the call -------------------------------------------------------------------------------------
 
 def apply(function, tuple args, dict kwargs, setup_context):
     """Runs `function`, a Function class, and records it. `setup_context` is None for a forward that
@@ -232,7 +233,8 @@ cdef tuple wrap_outputs(FunctionNode node, tuple args, tuple results, bint recor
     return tuple(outputs)
 
 
-cdef int write_history(FunctionNode node, tuple args, Tensor t, int output_nr, Py_ssize_t n) except -1:
+cdef int write_history(FunctionNode node, tuple args, Tensor t, int output_nr,
+                       Py_ssize_t n) except -1:
     """History of an input that forward wrote in place."""
     cdef Py_ssize_t i = 0
     if needs_grad(t) and gradient_fn(t) is NULL:
@@ -246,7 +248,8 @@ cdef int write_history(FunctionNode node, tuple args, Tensor t, int output_nr, P
             "Function cannot return more than one Tensor. This is not supported by the current "
             "autograd engine. You should either make sure the input is not a view (using .clone() "
             "for example) or make your Function only return one Tensor (potentially splitting it "
-            "into two Functions: one doing the inplace that returns a single Tensor and a second one "
+            "into two Functions: one doing the inplace that returns a single Tensor and a second "
+            "one "
             "that does the other operations)."
         )
     while args[i] is not t:
@@ -254,7 +257,7 @@ cdef int write_history(FunctionNode node, tuple args, Tensor t, int output_nr, P
     return rebase_edge(t, node, output_nr, node.edge_of_input[i])
 
 
-# --- the backward ------------------------------------------------------------------------------------
+# --- the backward ---------------------------------------------------------------------------------
 
 cdef Tensor zeros_of(const vt_meta* m):
     cdef Tensor t = tensor_new(m.ndim, m.sizes, m.dtype, m.device_type, m.device_index)
@@ -311,13 +314,14 @@ cdef object backward_of(function):
     backward, vjp = function.backward, function.vjp
     if backward is not Function.backward and vjp is not Function.vjp:
         raise RuntimeError(
-            "Implementing both 'backward' and 'vjp' for a custom Function is not allowed. You should "
+            "Implementing both 'backward' and 'vjp' for a custom Function is not allowed. You "
+            "should "
             "only implement one of them."
         )
     return vjp if vjp is not Function.vjp else backward
 
 
-# --- once_differentiable -----------------------------------------------------------------------------
+# --- once_differentiable --------------------------------------------------------------------------
 
 cdef int once_backward(Node node, PyObject** grads, PyObject** out) except -1:
     raise RuntimeError(

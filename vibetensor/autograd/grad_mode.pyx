@@ -56,7 +56,8 @@ def is_inference_mode_enabled():
 
 
 def wrap_generator(make_context, func):
-    """`func`, a generator function, with the context entered whenever it runs and left at each yield."""
+    """`func`, a generator function, with the context entered whenever it runs and left at each "
+    "yield."""
 
     @functools.wraps(func)
     def wrapper(*args, **kwargs):
@@ -88,7 +89,8 @@ def decorate(make_context, func):
     if isinstance(func, type):
         raise RuntimeError(
             "Cannot decorate classes; it is ambiguous whether or not only the constructor or all "
-            "methods should have the context manager applied. To specify which methods to decorate, "
+            "methods should have the context manager applied. To specify which methods to "
+            "decorate, "
             "decorate each of them individually."
         )
     if not callable(func):

@@ -1,7 +1,7 @@
 """Compares gradients with finite differences.
 
-Complex numbers are pairs of real ones here: the gradient of a real loss with respect to ``x + iy`` is
-``dL/dx + i dL/dy``, so every Jacobian below is real.
+Complex numbers are pairs of real ones here: the gradient of a real loss with respect to ``x + iy``
+is ``dL/dx + i dL/dy``, so every Jacobian below is real.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-
-import numpy as np
 
 from vibetensor.autograd.api import grad, undefined_grad
 from vibetensor.autograd.grad_mode import no_grad
@@ -38,6 +36,7 @@ def _differentiable(outputs: Any) -> list[Tensor]:
 
 def _parts(t: Tensor) -> np.ndarray[Any, Any]:
     """The elements as float64, a complex one as two."""
+    import numpy as np  # only here: it takes longer to load than the library
     kind = np.complex128 if t.is_complex() else np.float64
     flat = np.array(t.detach().tolist(), dtype=kind).reshape(-1)
     return flat.view(np.float64)
@@ -55,6 +54,7 @@ def _numerical(
     func: Callable[..., Any], inputs: tuple[Any, ...], x: Tensor, eps: float
 ) -> list[np.ndarray[Any, Any]]:
     """Per output the Jacobian with respect to `x`: (parts of x, parts of the output)."""
+    import numpy as np  # only here: it takes longer to load than the library
     data = x.detach()
 
     def outputs_at(index: tuple[int, ...], value: complex) -> list[np.ndarray[Any, Any]]:
@@ -69,13 +69,14 @@ def _numerical(
         low = outputs_at(index, old - eps * direction)
         with no_grad():
             data[index] = old
-        rows.append([(h - l) / (2 * eps) for h, l in zip(high, low)])
+        rows.append([(h - l) / (2 * eps) for h, l in zip(high, low, strict=True)])
     count = len(_differentiable(func(*inputs)))
     return [np.array([row[k] for row in rows]) for k in range(count)]
 
 
 def _analytical(output: Tensor, x: Tensor) -> np.ndarray[Any, Any]:
     """The same Jacobian by one backward pass per part of the output."""
+    import numpy as np  # only here: it takes longer to load than the library
     columns = []
     seed = output.detach().clone()
     for index, direction in _steps(seed):
@@ -92,8 +93,9 @@ def _analytical(output: Tensor, x: Tensor) -> np.ndarray[Any, Any]:
 
 
 def _check_undefined(outputs: list[Tensor], inputs: list[Tensor]) -> None:
-    """Where no gradient arrives at an output, none may come out; together with other outputs it must
-    count as zero."""
+    """Where no gradient arrives at an output, none may come out; together with other outputs it
+    must count as zero."""
+    import numpy as np  # only here: it takes longer to load than the library
     for missing in [range(len(outputs))] + [[k] for k in range(len(outputs))]:
         gradients = [
             None if k in missing else o.detach().clone().zero_() for k, o in enumerate(outputs)
@@ -116,13 +118,15 @@ def _check_inputs(inputs: tuple[Any, ...]) -> list[tuple[int, Tensor]]:
         if x.element_size() != (16 if x.is_complex() else 8):
             warnings.warn(
                 f"Input #{i} requires gradient and is not a double precision floating point or "
-                "complex. This check will likely fail if all the inputs are not of double precision "
+                "complex. This check will likely fail if all the inputs are not of double "
+                "precision "
                 "floating point or complex.",
                 stacklevel=4,
             )
-        if any(n > 1 and s == 0 for n, s in zip(x.shape, x.stride())):
+        if any(n > 1 and s == 0 for n, s in zip(x.shape, x.stride(), strict=True)):
             raise RuntimeError(
-                f"The {i}th input has a dimension with stride 0. gradcheck only supports inputs that "
+                f"The {i}th input has a dimension with stride 0. gradcheck only supports inputs "
+                "that "
                 "are non-overlapping to be able to compute the numerical gradients correctly. You "
                 "should call .contiguous on the input before passing it to gradcheck."
             )
@@ -142,6 +146,7 @@ def _check_inputs(inputs: tuple[Any, ...]) -> list[tuple[int, Tensor]]:
 def _compare(
     name: str, got: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], atol: float, rtol: float
 ) -> None:
+    import numpy as np  # only here: it takes longer to load than the library
     got = got.reshape(expected.shape)
     if not np.allclose(got, expected, rtol=rtol, atol=atol, equal_nan=True):
         raise GradcheckError(
@@ -158,6 +163,7 @@ def _gradcheck(
     nondet_tol: float,
     check_undefined_grad: bool,
 ) -> None:
+    import numpy as np  # only here: it takes longer to load than the library
     wanted = _check_inputs(inputs)
     outputs = _differentiable(func(*inputs))
     numerical = [_numerical(func, inputs, x, eps) for _, x in wanted]
@@ -168,7 +174,8 @@ def _gradcheck(
             if not output.requires_grad:
                 if not np.allclose(numerical[n][k], 0, atol=atol):
                     raise GradcheckError(
-                        f"Numerical gradient for {name} expected to be zero, because the output does "
+                        f"Numerical gradient for {name} expected to be zero, because the output "
+                        "does "
                         "not require grad"
                     )
                 continue
@@ -260,6 +267,7 @@ def gradgradcheck(
     >>> vt.autograd.gradgradcheck(vt.sin, x)
     True
     """
+    import numpy as np  # only here: it takes longer to load than the library
     inputs = _as_tuple(inputs)
     if grad_outputs is None:
         rng = np.random.default_rng(0)

@@ -6,7 +6,8 @@ from vibetensor.autograd.node cimport vt_meta
 from vibetensor.core.tensor cimport Tensor
 
 
-# `g` with the dtype and shape of `meta`; `source` is the node that sent it as output `index`, or NULL.
+# `g` with the dtype and shape of `meta`; `source` is the node that sent it as output `index`, or
+# NULL.
 cdef PyObject* conform(PyObject* g, const vt_meta* meta, PyObject* source, int index) except NULL
 # Adds `g` to the gradient in `slot`.
 cdef int sum_into(PyObject** slot, PyObject* g) except -1

@@ -13,7 +13,7 @@ cdef extern from "<unistd.h>" nogil:
     int usleep(unsigned int microseconds)
 
 
-# --- fitting ---------------------------------------------------------------------------------------
+# --- fitting --------------------------------------------------------------------------------------
 
 cdef str describe(PyObject* source):
     if source is NULL:
@@ -67,7 +67,7 @@ cdef PyObject* conform(PyObject* g, const vt_meta* meta, PyObject* source, int i
     return <PyObject*>t
 
 
-# --- summing ---------------------------------------------------------------------------------------
+# --- summing --------------------------------------------------------------------------------------
 
 cdef inline bint may_write(PyObject* g) noexcept:
     """Nobody can notice if the engine writes into this gradient."""
@@ -101,9 +101,9 @@ cdef int sum_into(PyObject** slot, PyObject* g) except -1:
     return 0
 
 
-# --- leaves ------------------------------------------------------------------------------------------
-# Two threads may accumulate into one leaf, and an operator on large tensors releases the GIL. A leaf
-# that a thread is working on stands in this list; another thread waits until it does not.
+# --- leaves ---------------------------------------------------------------------------------------
+# Two threads may accumulate into one leaf, and an operator on large tensors releases the GIL. A
+# leaf that a thread is working on stands in this list; another thread waits until it does not.
 
 cdef enum:
     MAX_BUSY = 64

@@ -101,9 +101,12 @@ cdef int refuse_view(Tensor t, str modified) except -1:
     if how & F_VIEW_NO_GRAD:
         block = "inference_mode" if inference else "no_grad"
         text += (
-            " Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify "
-            f"your code by moving both the view and the inplace either both inside the {block} block "
-            "(if you don't want the inplace to be tracked) or both outside (if you want the inplace "
+            " Given that this use case is ambiguous and error-prone, it is forbidden. You can "
+            "clarify "
+            f"your code by moving both the view and the inplace either both inside the {block} "
+            "block "
+            "(if you don't want the inplace to be tracked) or both outside (if you want the "
+            "inplace "
             "to be tracked)."
         )
     elif how & F_VIEW_MULTI:
@@ -114,7 +117,8 @@ cdef int refuse_view(Tensor t, str modified) except -1:
         )
     else:
         text += (
-            " This view was created inside a custom Function (or because an input was returned as-is) "
+            " This view was created inside a custom Function (or because an input was returned "
+            "as-is) "
             "and the autograd logic to handle view+inplace would override the custom backward "
             "associated with the custom Function, leading to incorrect gradients. This behavior is "
             "forbidden. You can fix this by cloning the output of the custom Function."
@@ -130,7 +134,8 @@ cdef str operator_name(Node node):
 cdef int check_inplace(Tensor t, const char* op) except -1:
     if t.flags & F_INFERENCE and not vt_tls.inference:
         raise RuntimeError(
-            "Inplace update to inference tensor outside InferenceMode is not allowed. You can make a "
+            "Inplace update to inference tensor outside InferenceMode is not allowed. You can make "
+            "a "
             "clone to get a normal tensor before doing inplace update."
         )
     if t.base is not NULL:
@@ -138,7 +143,8 @@ cdef int check_inplace(Tensor t, const char* op) except -1:
             refuse_view(t, "is being")
         if needs_grad(t) and is_leaf(<Tensor>t.base):
             raise RuntimeError(
-                "a view of a leaf Variable that requires grad is being used in an in-place operation."
+                "a view of a leaf Variable that requires grad is being used in an in-place "
+                "operation."
             )
     if needs_grad(t) and is_leaf(t):
         raise RuntimeError(

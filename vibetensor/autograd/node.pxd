@@ -90,16 +90,16 @@ cdef int set_view(Tensor view, Tensor source) except -1
 # The grad_fn of `t`, formed anew for a view whose base was modified in place; NULL for a leaf.
 cdef PyObject* gradient_fn(Tensor t) except? NULL
 
-# --- Private to vibetensor/autograd ----------------------------------------------------------------
+# --- Private to vibetensor/autograd ---------------------------------------------------------------
 
 # Bits of Node.heap.
 cdef enum:
     NODE_HEAP_EDGES = 1
     NODE_HEAP_SAVED = 2
     NODE_HEAP_OUTPUTS = 4
-    NODE_HEAP_SIZES = 8      # the sizes of output 0
-    NODE_RUNS_UNDEFINED = 16  # runs even where no gradient arrived at all (a Python Function)
-    NODE_WRAPPED = 32        # grads[0] is a borrowed pointer to the copy-slices node around this one
+    NODE_HEAP_SIZES = 8         # the sizes of output 0
+    NODE_RUNS_UNDEFINED = 16    # runs even where no gradient arrived at all (a Python Function)
+    NODE_WRAPPED = 32           # grads[0] is a borrowed pointer to the copy-slices node around it
 
 # What hangs on a node, or on a leaf (Tensor.accumulate), only when somebody asked for it.
 cdef class NodeHooks:

@@ -1,7 +1,7 @@
 /* Makes the Node type one that the cycle collector can follow, with a deallocator of its own.
  *
- * Like Tensor (Note [Late tracking] in core/object.h), a node is tracked only once it holds something
- * that can form a cycle: hooks, or the attributes of a Python Function's context. */
+ * Like Tensor (Note [Late tracking] in core/object.h), a node is tracked only once it holds
+ * something that can form a cycle: hooks, or the attributes of a Python Function's context. */
 #ifndef VT_NODE_OBJECT_H
 #define VT_NODE_OBJECT_H
 

@@ -178,12 +178,14 @@ cdef int slice_backward(Node node, PyObject** grads, PyObject** out) except -1:
     return 0
 
 
-# --- copy-slices -------------------------------------------------------------------------------------
+# --- copy-slices ----------------------------------------------------------------------------------
 
 cdef Node copy_slices_node(Tensor base, Tensor view, Node written, int edge):
-    """The grad_fn of `base` after `written` wrote into `view`; input `edge` of `written` is the old
-    value of the view, in whose place this node has the old value of the base. The edges of `written`
-    stay as they are: its backward function reads shapes from them."""
+    """The grad_fn of `base` after `written` wrote into `view`.
+
+    Input `edge` of `written` is the old value of the view, in whose place this node has the old
+    value of the base. The edges of `written` stay as they are: its backward reads shapes from them.
+    """
     cdef Node node = node_new(copy_slices_backward, b"CopySlices", written.nedges, 2, 1)
     cdef int i
     for i in range(written.nedges):

@@ -4,7 +4,7 @@ import weakref
 
 from vibetensor.autograd.api cimport tensor_backward
 from vibetensor.autograd.node cimport *
-from vibetensor.core.dtype cimport dtype_name, dtype_scalar_name, is_complex_code, is_floating_code
+from vibetensor.core.dtype cimport dtype_name, is_complex_code, is_floating_code
 from vibetensor.core.tensor cimport *
 
 from vibetensor.core.tensor import install
@@ -22,7 +22,7 @@ cdef inline void put(PyObject** field, PyObject* value) noexcept:
         decref(old)
 
 
-# --- methods ---------------------------------------------------------------------------------------
+# --- methods --------------------------------------------------------------------------------------
 
 def backward(Tensor self not None, gradient=None, retain_graph=None, bint create_graph=False,
              inputs=None):
@@ -45,7 +45,8 @@ cdef int set_requires_grad(Tensor t, bint on) except -1:
         if on:
             return 0
         raise RuntimeError(
-            "you can only change requires_grad flags of leaf variables. If you want to use a computed "
+            "you can only change requires_grad flags of leaf variables. If you want to use a "
+            "computed "
             "variable in a subgraph that doesn't require differentiation use var_no_grad = "
             "var.detach()."
         )
@@ -149,7 +150,7 @@ def is_inference(Tensor self not None):
     return self.flags & F_INFERENCE != 0
 
 
-# --- attributes --------------------------------------------------------------------------------------
+# --- attributes -----------------------------------------------------------------------------------
 
 cdef object get_requires_grad(PyObject* self, void* closure):
     return needs_grad(<Tensor>self)
@@ -178,9 +179,11 @@ cdef object get_grad(PyObject* self, void* closure):
         return <object>t.grad
     if t.flags & F_REQUIRES_GRAD and not t.flags & F_RETAINS_GRAD and gradient_fn(t) is not NULL:
         warnings.warn(
-            "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad "
+            "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its "
+            ".grad "
             "attribute won't be populated during autograd.backward(). If you indeed want the .grad "
-            "field to be populated for a non-leaf Tensor, use .retain_grad() on the non-leaf Tensor. "
+            "field to be populated for a non-leaf Tensor, use .retain_grad() on the non-leaf "
+            "Tensor. "
             "If you access the non-leaf Tensor by mistake, make sure you access the leaf Tensor "
             "instead.",
             UserWarning,
@@ -209,13 +212,17 @@ cdef int put_grad(PyObject* self, PyObject* value, void* closure) except -1:
         )
     if g.device_type != t.device_type or g.device_index != t.device_index:
         raise RuntimeError(
-            f"attempting to assign a gradient with device type '{g.device}' to a tensor with device "
-            f"type '{t.device}'. Please ensure that the gradient and the tensor are on the same device"
+            f"attempting to assign a gradient with device type '{g.device}' to a tensor with "
+            "device "
+            f"type '{t.device}'. Please ensure that the gradient and the tensor are on the same "
+            "device"
         )
     if not tensor_same_shape(g, t):
         raise RuntimeError(
-            f"attempting to assign a gradient of size '{list(tensor_shape(g))}' to a tensor of size "
-            f"'{list(tensor_shape(t))}'. Please ensure that the gradient and the tensor are the same "
+            f"attempting to assign a gradient of size '{list(tensor_shape(g))}' to a tensor of "
+            "size "
+            f"'{list(tensor_shape(t))}'. Please ensure that the gradient and the tensor are the "
+            "same "
             "size"
         )
     incref(value)
@@ -259,7 +266,9 @@ cdef int put_data(PyObject* self, PyObject* value, void* closure) except -1:
     if t.flags & F_REQUIRES_GRAD and not (
         is_floating_code((<Tensor>value).dtype) or is_complex_code((<Tensor>value).dtype)
     ):
-        raise RuntimeError("data set to a tensor that requires gradients must be floating point or complex dtype")
+        raise RuntimeError(
+            "data set to a tensor that requires gradients must be floating point or complex dtype"
+        )
     return tensor_rebind(t, <Tensor>value)
 
 
@@ -272,7 +281,8 @@ install("detach_", detach_)
 install("is_inference", is_inference)
 install_property(
     b"requires_grad", get_requires_grad, put_requires_grad,
-    b"Whether backward computes a gradient for this tensor. Can be set on leaves of a floating point "
+    b"Whether backward computes a gradient for this tensor. Can be set on leaves of a floating "
+    b"point "
     b"or complex dtype.",
 )
 install_property(

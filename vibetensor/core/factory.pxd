@@ -2,6 +2,6 @@
 from vibetensor.core.tensor cimport Tensor
 
 
-# A new tensor from a number, a (nested) sequence, an array or a tensor; on the CPU, but for a tensor,
-# whose copy stays on its device. `dtype` is a code, or -1 to take it from the data.
+# A new tensor from a number, a (nested) sequence, an array or a tensor; on the CPU, except that the
+# copy of a tensor stays on its device. `dtype` is a code, or -1 to take it from the data.
 cdef Tensor tensor_from_data(object data, int dtype)

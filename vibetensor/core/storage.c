@@ -89,7 +89,8 @@ static vt_storage *take_from_heap(size_t bytes) {
 
 /* `bytes` mapped at a multiple of the huge page size. */
 static vt_storage *take_huge(size_t bytes) {
-  char *base = mmap(NULL, bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  char *base =
+      mmap(NULL, bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (base == MAP_FAILED) return NULL;
   char *start = (char *)(((uintptr_t)base + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1));
   size_t before = (size_t)(start - base);

@@ -136,6 +136,42 @@ cdef Tensor view_view(Tensor input, tuple size):
     return out
 
 
+cdef Tensor view_dtype_view(Tensor input, int dtype):
+    cdef int64_t old = itemsize(input.dtype), new = itemsize(dtype)
+    cdef int last = input.ndim - 1, i
+    cdef int64_t offset
+    cdef Tensor out
+    if old != new:
+        if input.ndim == 0:
+            raise RuntimeError(
+                f"self.dim() cannot be 0 to view {input.dtype} as another width (different element sizes)"
+            )
+        if input.strides[last] != 1:
+            raise RuntimeError(
+                f"self.stride(-1) must be 1 to view a tensor as a dtype of another width, but got "
+                f"{input.strides[last]}"
+            )
+        offset = (input.data - input.storage.data) // old
+        for i in range(last):
+            if input.strides[i] * old % new != 0:
+                raise RuntimeError(
+                    f"self.stride({i}) must be divisible by {new // old} to view a tensor as a wider dtype"
+                )
+        if input.sizes[last] * old % new != 0 or offset * old % new != 0:
+            raise RuntimeError(
+                f"self.size(-1) and the storage offset must be divisible by {new // old} to view a tensor "
+                f"as a wider dtype, but got size {input.sizes[last]}"
+            )
+    out = tensor_alias(input)
+    out.dtype = <uint8_t>dtype
+    if old != new:
+        for i in range(last):
+            out.strides[i] = input.strides[i] * old // new
+        out.sizes[last] = input.sizes[last] * old // new
+        tensor_update(out)
+    return out
+
+
 cdef Tensor permute_view(Tensor input, tuple dims):
     cdef int n = input.ndim, i, d
     cdef uint64_t seen = 0

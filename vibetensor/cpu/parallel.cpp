@@ -50,8 +50,8 @@ struct alignas(64) Pool {
 };
 
 Pool pool;
-std::atomic<int> num_threads{0};  // 0: not chosen yet
-__thread bool inside __attribute__((tls_model("initial-exec"))); // this thread runs a task
+std::atomic<int> num_threads{0};                                  // 0: not chosen yet
+__thread bool inside __attribute__((tls_model("initial-exec")));  // this thread runs a task
 
 void pause() { __builtin_ia32_pause(); }
 
@@ -62,7 +62,8 @@ int64_t now_ns() {
 }
 
 long futex(int op, uint32_t value) {
-  return syscall(SYS_futex, reinterpret_cast<uint32_t *>(&pool.word), op, value, nullptr, nullptr, 0);
+  return syscall(SYS_futex, reinterpret_cast<uint32_t *>(&pool.word), op, value, nullptr, nullptr,
+                 0);
 }
 
 int default_threads() {

@@ -111,8 +111,8 @@ void run_converted(const Plan *p, char *const *ptrs, int64_t n0, int64_t n1) {
       p->loop(args, strides, joined ? m0 * m1 : m0, joined ? 1 : m1, p->params);
       if (p->cast[0]) {
         int64_t own[2] = {p->strides[0], p->strides[nops]}, dense[2] = {strides[0], strides[nops]};
-        cast_block(vt_dtype(it->dtype[0]), vt_dtype(it->loop_dtype[0]), at[0], own, buffers[0], dense, m0,
-                   m1);
+        cast_block(vt_dtype(it->dtype[0]), vt_dtype(it->loop_dtype[0]), at[0], own, buffers[0],
+                   dense, m0, m1);
       }
     }
   }

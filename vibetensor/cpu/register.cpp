@@ -4,10 +4,10 @@
 
 #include "vibetensor/core/state.h"
 
-#define VT_DECLARE(ns)      \
-  namespace ns {            \
-  void register_kernels();  \
-  void register_casts();    \
+#define VT_DECLARE(ns)     \
+  namespace ns {           \
+  void register_kernels(); \
+  void register_casts();   \
   }
 VT_DECLARE(vt_baseline)
 #ifdef VT_HAVE_V3

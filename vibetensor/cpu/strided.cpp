@@ -65,11 +65,16 @@ void copy_tile(bool gather, char *buffer, char *strided, int64_t s0, int64_t s1,
 void copy_tile(int itemsize, bool gather, char *buffer, char *strided, int64_t s0, int64_t s1,
                Shape shape) {
   switch (itemsize) {
-    case 1: return copy_tile<uint8_t>(gather, buffer, strided, s0, s1, shape);
-    case 2: return copy_tile<uint16_t>(gather, buffer, strided, s0, s1, shape);
-    case 4: return copy_tile<uint32_t>(gather, buffer, strided, s0, s1, shape);
-    case 8: return copy_tile<uint64_t>(gather, buffer, strided, s0, s1, shape);
-    default: return copy_tile<Wide>(gather, buffer, strided, s0, s1, shape);
+    case 1:
+      return copy_tile<uint8_t>(gather, buffer, strided, s0, s1, shape);
+    case 2:
+      return copy_tile<uint16_t>(gather, buffer, strided, s0, s1, shape);
+    case 4:
+      return copy_tile<uint32_t>(gather, buffer, strided, s0, s1, shape);
+    case 8:
+      return copy_tile<uint64_t>(gather, buffer, strided, s0, s1, shape);
+    default:
+      return copy_tile<Wide>(gather, buffer, strided, s0, s1, shape);
   }
 }
 

@@ -221,6 +221,16 @@ def sort(
 
 
 @handwritten(surfaces=("vt", "Tensor"))
+def max(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """The largest element, or the named tuple (values, indices) along `dim`; NaN wins."""
+
+
+@handwritten(surfaces=("vt", "Tensor"))
+def min(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """The smallest element, or the named tuple (values, indices) along `dim`; NaN wins."""
+
+
+@handwritten(surfaces=("vt", "Tensor"))
 def topk(
     input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
 ) -> tuple[Tensor, Tensor]:

@@ -444,6 +444,12 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
 
 
 @composite(surfaces=FUNCTIONAL)
+def functional_relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """``max(input, 0)``; NaN stays."""
+    return relu_(input) if inplace else relu(input)
+
+
+@composite(surfaces=FUNCTIONAL)
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """``input * sigmoid(input)``."""
     return copy_(input, _silu(input)) if inplace else _silu(input)

@@ -1,7 +1,8 @@
 """Operators whose output shares the memory of the input."""
 from __future__ import annotations
 
-from . import Tensor, view as view_op
+from . import Tensor, dtype
+from . import view as view_op
 
 
 @view_op(surfaces=("vt", "Tensor"))
@@ -21,7 +22,7 @@ def _(
     return as_strided_backward(grad, size, stride, geometry)
 
 
-@view_op(surfaces=("Tensor",), varargs="size", node="View")
+@view_op(surfaces=(), node="View")
 def view(input: Tensor, size: list[int]) -> Tensor:
     """The same elements in another shape, one size may be -1. Raises RuntimeError where that needs a
     copy; ``reshape`` makes one then."""
@@ -30,6 +31,11 @@ def view(input: Tensor, size: list[int]) -> Tensor:
 @view.grad
 def _(grad, input_shape):
     return reshape(grad, input_shape)
+
+
+@view_op(surfaces=())
+def view_dtype(input: Tensor, dtype: dtype) -> Tensor:
+    """The same memory read as another dtype; the last dimension grows or shrinks with its width."""
 
 
 @view_op(varargs="dims")

@@ -369,7 +369,9 @@ cdef Tensor new_empty(Tensor like, tuple shape):
 
 
 cdef Tensor new_zeros(Tensor like, tuple shape):
-    return op_zero_(new_empty(like, shape))
+    cdef Tensor t = op_zero_(new_empty(like, shape))
+    t.storage.version = 0
+    return t
 
 
 cdef Tensor new_statistic(Tensor like, tuple shape):

@@ -35,6 +35,8 @@ cdef object finish(Tensor t, object out, bint requires_grad):
             tensor_rebind(<Tensor>out, tensor_empty(tensor_shape(t), (<Tensor>out).dtype,
                                                     (<Tensor>out).device_type, (<Tensor>out).device_index))
         t = op_copy_(<Tensor>out, t, False)
+    else:
+        t.storage.version = 0  # filling it was no in-place write to the user
     if requires_grad:
         t.requires_grad = True
     return t

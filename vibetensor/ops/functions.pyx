@@ -7,13 +7,15 @@ from vibetensor.core.errors cimport wrong_type
 from vibetensor.core.tensor cimport F_CONTIGUOUS, Tensor
 from vibetensor.core.tensor import install
 from vibetensor.core.types cimport *
-from vibetensor.ops.arguments cimport bool_arg, int_arg
+from vibetensor.ops.arguments cimport bool_arg, int_arg, ints_arg, varargs
 from vibetensor.ops.entries cimport *
 from vibetensor.ops.support import publish
 
 dtype_type = dtype  # `to` has a parameter of that name
 Sorted = namedtuple("sort", "values indices")
 TopK = namedtuple("topk", "values indices")
+Max = namedtuple("max", "values indices")
+Min = namedtuple("min", "values indices")
 
 
 def sort(input, dim=-1, descending=False, stable=False):
@@ -44,6 +46,42 @@ def topk(input, k, dim=-1, largest=True, sorted=True):
     ))
 
 
+cdef object extremum(str op, object kind, object input, object dim, bint keepdim, bint largest):
+    cdef Tensor t, values, indices
+    if not isinstance(input, Tensor):
+        wrong_type(op, "input", 1, "Tensor", input)
+    t = <Tensor>input
+    if dim is None:
+        return op_amax(t, (), False) if largest else op_amin(t, (), False)
+    if isinstance(dim, Tensor):
+        return op_maximum(t, <Tensor>dim) if largest else op_minimum(t, <Tensor>dim)
+    d = int_arg(op, "dim", 2, dim)
+    indices = op_argmax(t, d, True) if largest else op_argmin(t, d, True)
+    values = op_gather(t, d, indices)
+    if not keepdim and t.ndim > 0:
+        values, indices = op_squeeze(values, d), op_squeeze(indices, d)
+    return kind(values, indices)
+
+
+def max(input, dim=None, keepdim=False):
+    """The largest element, or the named tuple (values, indices) along `dim`; NaN wins.
+
+    ``max(a, b)`` of two tensors is :func:`maximum`.
+
+    >>> vt.max(vt.tensor([3, 1]))
+    tensor(3)
+    """
+    return extremum("max", Max, input, dim, keepdim, True)
+
+
+def min(input, dim=None, keepdim=False):
+    """The smallest element, or the named tuple (values, indices) along `dim`; NaN wins.
+
+    ``min(a, b)`` of two tensors is :func:`minimum`.
+    """
+    return extremum("min", Min, input, dim, keepdim, False)
+
+
 def nonzero(input, *, as_tuple=False):
     """The indices of the non-zero elements: int64 of shape (count, rank), or one vector per dimension.
 
@@ -57,6 +95,19 @@ def nonzero(input, *, as_tuple=False):
     if (<Tensor>input).ndim == 0:
         input = op_unsqueeze(<Tensor>input, 0)
     return op_unbind(op_find(<Tensor>input), 1)
+
+
+def view(self, *size, dtype=None):
+    """The same elements in another shape: ``view(2, -1)`` (one size may be -1), or the same memory read as
+    another dtype: ``view(vt.int32)``.
+
+    Raises ``RuntimeError`` where the shape needs a copy; ``reshape`` makes one then.
+    """
+    if dtype is None and len(size) == 1 and isinstance(size[0], dtype_type):
+        dtype = size[0]
+    if dtype is not None:
+        return op_view_dtype(<Tensor?>self, dtype_code(dtype))
+    return op_view(<Tensor?>self, ints_arg("view", "size", 1, varargs("view", "size", size)))
 
 
 # --- conversions -----------------------------------------------------------------------------------------
@@ -119,10 +170,10 @@ for _name, _code in (
 ):
     _conversion(_name, _code)
 
-for _f in (sort, topk, nonzero):
+for _f in (max, min, nonzero, sort, topk):
     publish("vt", _f.__name__, _f)
     install(_f.__name__, _f)
-for _f in (to, cpu, type_as):
+for _f in (to, cpu, type_as, view):
     install(_f.__name__, _f)
 
 

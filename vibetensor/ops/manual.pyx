@@ -57,6 +57,7 @@ cdef Tensor like(Tensor input, int dtype):
 
 
 cdef Tensor leaf(Tensor t, bint requires_grad):
+    t.storage.version = 0  # filling it was no in-place write to the user
     if requires_grad:
         t.requires_grad = True
     return t

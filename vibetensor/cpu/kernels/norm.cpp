@@ -128,19 +128,38 @@ VT_INLINE void add_parameter_grads(const RowBlock<V> &b, int64_t n, V *weight, V
   }
 }
 
+// The sums of g w and of g w (x - mean).
+template <class V>
+VT_INLINE CentredSums<V> weighted_sums(const V *g, const V *x, const V *w, V mean, int64_t n) {
+  constexpr int64_t K = kLanes<V>;
+  vec<V> a{}, b{}, c{}, d{};
+  const vec<V> one = splat(V(1));
+  int64_t i = 0;
+  for (; i + 2 * K <= n; i += 2 * K) {
+    const vec<V> p = load(g + i) * (w ? load(w + i) : one);
+    const vec<V> q = load(g + i + K) * (w ? load(w + i + K) : one);
+    a += p;
+    b += q;
+    c += p * (load(x + i) - mean);
+    d += q * (load(x + i + K) - mean);
+  }
+  for (; i < n; i += K) {
+    const int64_t m = n - i;
+    const bool part = m < K;
+    vec<V> p = part ? load_part(g + i, m, V(0)) : load(g + i);
+    if (w) p *= part ? load_part(w + i, m, V(0)) : load(w + i);
+    a += p;
+    c += p * ((part ? load_part(x + i, m, mean) : load(x + i)) - mean);
+  }
+  return {fold_add<V>(a + b), fold_add<V>(c + d)};
+}
+
 // dx = rstd * (g w - mean(g w) - xhat mean(g w xhat)); without the first mean for RMS norm.
 template <bool Rms, class V>
 VT_INLINE void input_grad(const V *g, const V *x, const V *w, V mean, V rstd, int64_t n, V *out) {
-  const auto weighted = [](auto a, auto b) { return a * b; };
   const V scale = V(1) / static_cast<V>(n);
-  V c1 = V(0), c2;
-  if (w) {
-    if (!Rms) c1 = row_fold_add<V>(n, weighted, g, w) * scale;
-    c2 = row_fold_add<V>(n, [=](auto a, auto p, auto q) { return a * q * (p - mean); }, g, x, w);
-  } else {
-    if (!Rms) c1 = row_sum(g, n) * scale;
-    c2 = row_fold_add<V>(n, [=](auto a, auto p) { return a * (p - mean); }, g, x);
-  }
+  const CentredSums<V> sums = weighted_sums(g, x, w, mean, n);
+  const V c1 = sums.first * scale, c2 = sums.second;
   // dx = rstd g w - k (x - mean) - rstd c1
   const V k = c2 * rstd * rstd * rstd * scale, shift = Rms ? V(0) : rstd * c1;
   if (w) {

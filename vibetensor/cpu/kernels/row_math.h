@@ -146,25 +146,28 @@ VT_INLINE CentredSums<V> row_centred(const V *x, int64_t n, V center) {
   constexpr int64_t K = kLanes<V>;
   vec<V> a{}, b{}, c{}, d{};
   int64_t i = 0;
-  for (; i + 2 * K <= n; i += 2 * K) {
+  vec<V> e{}, f{};
+  for (; i + 4 * K <= n; i += 4 * K) {
     const vec<V> p = load(x + i) - center, q = load(x + i + K) - center;
-    a += p;
-    b += q;
+    const vec<V> r = load(x + i + 2 * K) - center, s = load(x + i + 3 * K) - center;
+    a += p + r;
+    b += q + s;
     c += p * p;
     d += q * q;
+    e += r * r;
+    f += s * s;
   }
-  if (i + K <= n) {
+  for (; i + K <= n; i += K) {
     const vec<V> p = load(x + i) - center;
     a += p;
     c += p * p;
-    i += K;
   }
   if (i < n) {
     const vec<V> p = load_part(x + i, n - i, center) - center;
     b += p;
     d += p * p;
   }
-  return {fold_add<V>(a + b), fold_add<V>(c + d)};
+  return {fold_add<V>(a + b), fold_add<V>((c + d) + (e + f))};
 }
 
 // y[i] = f(x[i], ...), by vectors. A row may be mapped in place.

@@ -1,37 +1,10 @@
 // softmax and log_softmax along one dimension, and their gradients.
 #include "vibetensor/cpu/kernels/rows.h"
+#include "vibetensor/cpu/kernels/softmax_parts.h"
 
 namespace VT_NS {
 
 namespace {
-
-// The sum of exp(x - shift) over a row; with Keep the terms are stored too.
-template <bool Keep, class V>
-VT_INLINE V sum_exp(const V *x, V *y, int64_t n, V shift) {
-  constexpr int64_t K = kLanes<V>;
-  vec<V> a{}, b{};
-  int64_t i = 0;
-  for (; i + 2 * K <= n; i += 2 * K) {
-    const vec<V> p = exp_small<V>(load(x + i) - shift), q = exp_small<V>(load(x + i + K) - shift);
-    if (Keep) store(y + i, p);
-    if (Keep) store(y + i + K, q);
-    a += p;
-    b += q;
-  }
-  if (i + K <= n) {
-    const vec<V> p = exp_small<V>(load(x + i) - shift);
-    if (Keep) store(y + i, p);
-    a += p;
-    i += K;
-  }
-  if (i < n) {
-    // The lanes beyond the end add exp(-inf).
-    const vec<V> p = exp_small<V>(load_part(x + i, n - i, V(-__builtin_inf())) - shift);
-    if (Keep) store_part(y + i, n - i, p);
-    b += p;
-  }
-  return fold_add<V>(a + b);
-}
 
 template <class V>
 struct Softmax {
@@ -45,31 +18,12 @@ struct Softmax {
                       int64_t n, int64_t cols) {
     alignas(64) V largest[kRowColumns], sum[kRowColumns];
     column_max(in[0], strides[0], n, cols, largest);
-    for (int64_t c = 0; c < cols; c++) sum[c] = V(0);
-    for (int64_t r = 0; r < n; r++) {
-      const V *p = in[0] + r * strides[0];
-      V *q = y + r * out_stride;
-#pragma omp simd
-      for (int64_t c = 0; c < cols; c++) {
-        const V e = exp_small(p[c] - largest[c]);
-        q[c] = e;
-        sum[c] += e;
-      }
-    }
+    column_sum_exp<true>(in[0], strides[0], y, out_stride, n, cols, largest, sum);
     for (int64_t c = 0; c < cols; c++) sum[c] = V(1) / sum[c];
     for (int64_t r = 0; r < n; r++) {
       V *q = y + r * out_stride;
 #pragma omp simd
       for (int64_t c = 0; c < cols; c++) q[c] *= sum[c];
-    }
-  }
-
-  static void column_max(const V *x, int64_t stride, int64_t n, int64_t cols, V *largest) {
-    memcpy(largest, x, cols * sizeof(V));
-    for (int64_t r = 1; r < n; r++) {
-      const V *p = x + r * stride;
-#pragma omp simd
-      for (int64_t c = 0; c < cols; c++) largest[c] = p[c] > largest[c] ? p[c] : largest[c];
     }
   }
 };
@@ -86,13 +40,8 @@ struct LogSoftmax {
   static void columns(const V *const *in, const int64_t *strides, V *y, int64_t out_stride,
                       int64_t n, int64_t cols) {
     alignas(64) V largest[kRowColumns], sum[kRowColumns];
-    Softmax<V>::column_max(in[0], strides[0], n, cols, largest);
-    for (int64_t c = 0; c < cols; c++) sum[c] = V(0);
-    for (int64_t r = 0; r < n; r++) {
-      const V *p = in[0] + r * strides[0];
-#pragma omp simd
-      for (int64_t c = 0; c < cols; c++) sum[c] += exp_small(p[c] - largest[c]);
-    }
+    column_max(in[0], strides[0], n, cols, largest);
+    column_sum_exp<false, V>(in[0], strides[0], nullptr, 0, n, cols, largest, sum);
     for (int64_t c = 0; c < cols; c++) sum[c] = vlog(sum[c]);
     for (int64_t r = 0; r < n; r++) {
       const V *p = in[0] + r * strides[0];

@@ -1,0 +1,1 @@
+"""Benchmarks: ours and PyTorch in one run, interleaved. ``python -m bench SUBJECT``."""

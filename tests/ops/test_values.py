@@ -1,0 +1,76 @@
+"""Every operator in every dtype: value, dtype, shape and strides against PyTorch."""
+import operator
+import warnings
+
+import pytest
+import torch
+
+from .oracle import OPS, both, call, check, describe, functions, grid, not_implemented, ours
+from .samples import DTYPES, RANDOM, Make, samples
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@pytest.mark.parametrize("op", grid("known", OPS.values()))
+def test_has_peer_and_samples(op):
+    functions(op)
+    assert samples(op, torch.float32)
+
+
+@pytest.mark.parametrize(("op", "dtype"), grid("values", OPS.values(), DTYPES))
+def test_values(op, dtype):
+    for args, kwargs in samples(op, dtype):
+        found = both(op, args, kwargs)
+        if found is not None:
+            check(
+                *found, where=op.name + describe(args, kwargs),
+                strides=op.kind in ("pointwise", "view"), values=op.name not in RANDOM,
+            )
+
+
+def python_operator(name):
+    stem = name.strip("_")
+    return getattr(operator, name, None) or getattr(operator, "__" + stem + "__")
+
+
+OPERATORS = [op for op in OPS.values() if op.operators]
+
+
+@pytest.mark.parametrize(("op", "dtype"), grid("operators", OPERATORS, DTYPES))
+def test_python_operators(op, dtype):
+    m = Make(op.name, dtype)
+    x, y = m(3, 4), m.nonzero(4)
+    if op.name == "pow" and not dtype.is_floating_point and dtype != torch.bool:
+        y = y.abs()
+    for name in op.operators:
+        if name == "__invert__":
+            cases = [(x,)]
+        elif name.startswith("__i"):
+            cases = [(x, y), (x, 2), (x, 1.5)]
+        else:
+            cases = [(x, y), (x, 2), (2, x + x if dtype == torch.bool else m.nonzero(3)), (x, 1.5), (1.5, y)]
+        for args in cases:
+            found = both(op, args, {}, (python_operator(name),) * 2)
+            if found is not None:
+                check(*found, where=name + describe(args, {}))
+
+
+@pytest.mark.parametrize("op", grid("aliases", [op for op in OPS.values() if op.aliases]))
+def test_aliases(op):
+    ours_, peer = functions(op)
+    for alias in op.aliases:
+        assert hasattr(torch, alias) or hasattr(torch.Tensor, alias)
+        args, kwargs = samples(op, torch.float32)[0]
+        home = {"__self__": None}
+        del home
+        import vibetensor as vt
+
+        mine = getattr(vt, alias, None) or getattr(vt.Tensor, alias)
+        result, error = call(mine, ours(list(args)), ours(kwargs))
+        assert error is None or not_implemented(error)
+        check(result, peer(*args, **kwargs), where=alias)

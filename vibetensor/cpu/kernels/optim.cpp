@@ -1,0 +1,385 @@
+// Optimizer steps, gradient norm and scaling over lists of tensors: one pass over the memory of all of
+// them. The order of operations is PyTorch's; half types are computed in float and rounded once.
+#include <math.h>
+
+#include "vibetensor/cpu/kernel_utils.h"
+#include "vibetensor/cpu/kernels/runs.h"
+
+namespace VT_NS {
+
+namespace {
+
+constexpr int64_t kGrainElements = 16 << 10;
+constexpr int64_t kChunk = 1024;
+
+// Calls f(k, begin, end) for parts of the arrays list[k] that together are all their elements.
+template <class F>
+void for_parts(const vt_value &list, const F &f) {
+  int64_t total = 0;
+  for (int64_t k = 0; k < list.n; k++) total += list.arrays[k].numel;
+  parallel_for(total, kGrainElements, [&](int64_t begin, int64_t end) {
+    int64_t start = 0;
+    for (int64_t k = 0; k < list.n && start < end; k++) {
+      const int64_t n = list.arrays[k].numel;
+      const int64_t first = max_of(begin - start, int64_t(0)), last = min_of(end - start, n);
+      if (first < last) f(k, first, last);
+      start += n;
+    }
+  });
+}
+
+// Elements of one operand, read and perhaps written back a chunk at a time.
+template <class T>
+struct Operand {
+  using A = acc_t<T>;
+  Runs<T> runs;
+  alignas(64) A room[kChunk];
+
+  explicit Operand(const vt_array &a) : runs(a) {}
+  VT_INLINE A *load(int64_t begin, int64_t n) { return const_cast<A *>(runs.read(begin, n, room)); }
+  VT_INLINE void store(int64_t begin, int64_t n, const A *x) const { runs.write(begin, n, x); }
+};
+
+vt_status check_floating(const vt_value &list) {
+  for (int64_t k = 0; k < list.n; k++) {
+    if (!(kFloating >> list.arrays[k].dtype & 1u)) return VT_ERROR_DTYPE;
+  }
+  return VT_OK;
+}
+
+// ---- Adam ----
+
+template <class A>
+struct AdamSettings {
+  A sign;          // of the gradient: -1 to maximize
+  A l2, keep;      // weight decay: added to the gradient, or what is left of the parameter
+  A beta1, beta2;  // and their complements, taken in double
+  A rest1, rest2;
+  A step_size, correction, eps;
+
+  explicit AdamSettings(const vt_value *v) {
+    const double lr = v[4].re, b1 = v[5].re, b2 = v[6].re, decay = v[8].re, step = v[9].re;
+    const bool maximize = v[10].i != 0, decoupled = v[11].i != 0;
+    sign = maximize ? A(-1) : A(1);
+    l2 = decoupled ? A(0) : static_cast<A>(decay);
+    keep = decoupled ? static_cast<A>(1.0 - lr * decay) : A(1);
+    beta1 = static_cast<A>(b1);
+    beta2 = static_cast<A>(b2);
+    rest1 = static_cast<A>(1.0 - b1);
+    rest2 = static_cast<A>(1.0 - b2);
+    step_size = static_cast<A>(lr / (1.0 - pow(b1, step)));
+    correction = static_cast<A>(sqrt(1.0 - pow(b2, step)));
+    eps = static_cast<A>(v[7].re);
+  }
+};
+
+template <bool kL2, class A>
+VT_INLINE void adam_run(const AdamSettings<A> &settings, int64_t n, A *p, const A *g, A *m, A *v) {
+  const AdamSettings<A> s = settings;  // the stores below cannot change a local copy
+  const bool from_start = s.rest1 < A(0.5);
+#pragma omp simd
+  for (int64_t i = 0; i < n; i++) {
+    const A kept = p[i] * s.keep;
+    A grad = g[i] * s.sign;
+    if (kL2) grad += p[i] * s.l2;
+    // An interpolation that is exact at both ends.
+    const A way = grad - m[i];
+    const A mean = from_start ? m[i] + s.rest1 * way : grad - way * (A(1) - s.rest1);
+    const A square = v[i] * s.beta2 + s.rest2 * grad * grad;
+    m[i] = mean;
+    v[i] = square;
+    const A root = sizeof(A) == 4 ? A(sqrtf(float(square))) : A(sqrt(double(square)));
+    p[i] = kept - s.step_size * mean / (root / s.correction + s.eps);
+  }
+}
+
+template <class T>
+void adam_part(const vt_value *v, const AdamSettings<acc_t<T>> &settings, int64_t k, int64_t begin,
+               int64_t end) {
+  Operand<T> params(v[0].arrays[k]), grads(v[1].arrays[k]);
+  Operand<T> means(v[2].arrays[k]), squares(v[3].arrays[k]);
+  for (int64_t i = begin; i < end; i += kChunk) {
+    const int64_t n = min_of(kChunk, end - i);
+    acc_t<T> *p = params.load(i, n), *m = means.load(i, n), *s = squares.load(i, n);
+    const acc_t<T> *g = grads.load(i, n);
+    if (settings.l2 != 0) {
+      adam_run<true>(settings, n, p, g, m, s);
+    } else {
+      adam_run<false>(settings, n, p, g, m, s);
+    }
+    params.store(i, n, p);
+    means.store(i, n, m);
+    squares.store(i, n, s);
+  }
+}
+
+}  // namespace
+
+// No arrays; lists params, grads, exp_avgs, exp_avg_sqs, then lr, beta1, beta2, eps, weight_decay,
+// step (from 1), maximize, decoupled (AdamW's weight decay rather than L2). The k-th arrays of all
+// lists have one shape and dtype.
+vt_status adamw_cpu(const vt_array *, const vt_value *v, vt_context *) {
+  const vt_status status = check_floating(v[0]);
+  if (status != VT_OK) return status;
+  const AdamSettings<float> single(v);
+  const AdamSettings<double> dual(v);
+  for_parts(v[0], [&](int64_t k, int64_t begin, int64_t end) {
+    dispatch<kFloating>(v[0].arrays[k].dtype, [&](auto tag) {
+      using T = typename decltype(tag)::type;
+      if constexpr (is_same<T, double>::value) {
+        adam_part<T>(v, dual, k, begin, end);
+      } else {
+        adam_part<T>(v, single, k, begin, end);
+      }
+    });
+  });
+  return VT_OK;
+}
+
+// ---- SGD ----
+
+namespace {
+
+template <class A>
+struct SgdSettings {
+  A sign, lr, momentum, fresh, decay;  // fresh = 1 - dampening
+  bool nesterov, has_momentum, first;
+
+  explicit SgdSettings(const vt_value *v)
+      : sign(v[8].i != 0 ? A(-1) : A(1)),
+        lr(static_cast<A>(v[3].re)),
+        momentum(static_cast<A>(v[4].re)),
+        fresh(static_cast<A>(1.0 - v[5].re)),
+        decay(static_cast<A>(v[6].re)),
+        nesterov(v[7].i != 0),
+        has_momentum(v[2].n > 0 && v[4].re != 0),
+        first(v[9].i != 0) {}
+};
+
+template <bool kDecay, class A>
+VT_INLINE A sgd_gradient(const SgdSettings<A> &s, A p, A g) {
+  return kDecay ? g * s.sign + s.decay * p : g * s.sign;
+}
+
+template <bool kDecay, class A>
+void sgd_plain(const SgdSettings<A> &settings, int64_t n, A *p, const A *g) {
+  const SgdSettings<A> s = settings;
+#pragma omp simd
+  for (int64_t i = 0; i < n; i++) p[i] -= s.lr * sgd_gradient<kDecay>(s, p[i], g[i]);
+}
+
+// In the first step the buffer becomes the gradient; what it holds is not looked at.
+template <bool kDecay, bool kFirst, class A>
+void sgd_momentum(const SgdSettings<A> &settings, int64_t n, A *p, const A *g, A *buffer) {
+  const SgdSettings<A> s = settings;
+  // The direction is direct * gradient + through * buffer.
+  const A direct = s.nesterov ? A(1) : A(0), through = s.nesterov ? s.momentum : A(1);
+#pragma omp simd
+  for (int64_t i = 0; i < n; i++) {
+    const A grad = sgd_gradient<kDecay>(s, p[i], g[i]);
+    const A moved = kFirst ? grad : buffer[i] * s.momentum + grad * s.fresh;
+    buffer[i] = moved;
+    p[i] -= s.lr * (direct * grad + through * moved);
+  }
+}
+
+template <class T>
+void sgd_part(const vt_value *v, const SgdSettings<acc_t<T>> &s, int64_t k, int64_t begin,
+              int64_t end) {
+  using A = acc_t<T>;
+  Operand<T> params(v[0].arrays[k]), grads(v[1].arrays[k]);
+  Operand<T> buffers(s.has_momentum ? v[2].arrays[k] : v[0].arrays[k]);
+  for (int64_t i = begin; i < end; i += kChunk) {
+    const int64_t n = min_of(kChunk, end - i);
+    A *p = params.load(i, n);
+    const A *g = grads.load(i, n);
+    if (!s.has_momentum) {
+      s.decay != 0 ? sgd_plain<true>(s, n, p, g) : sgd_plain<false>(s, n, p, g);
+    } else {
+      A *b = s.first ? buffers.runs.target(i, buffers.room) : buffers.load(i, n);
+      if (s.first) {
+        s.decay != 0 ? sgd_momentum<true, true>(s, n, p, g, b)
+                     : sgd_momentum<false, true>(s, n, p, g, b);
+      } else {
+        s.decay != 0 ? sgd_momentum<true, false>(s, n, p, g, b)
+                     : sgd_momentum<false, false>(s, n, p, g, b);
+      }
+      buffers.store(i, n, b);
+    }
+    params.store(i, n, p);
+  }
+}
+
+}  // namespace
+
+// No arrays; lists params, grads, momentum buffers (may be empty), then lr, momentum, dampening,
+// weight_decay, nesterov, maximize, first_step (the buffers are written, not read).
+vt_status sgd_cpu(const vt_array *, const vt_value *v, vt_context *) {
+  const vt_status status = check_floating(v[0]);
+  if (status != VT_OK) return status;
+  const SgdSettings<float> single(v);
+  const SgdSettings<double> dual(v);
+  for_parts(v[0], [&](int64_t k, int64_t begin, int64_t end) {
+    dispatch<kFloating>(v[0].arrays[k].dtype, [&](auto tag) {
+      using T = typename decltype(tag)::type;
+      if constexpr (is_same<T, double>::value) {
+        sgd_part<T>(v, dual, k, begin, end);
+      } else {
+        sgd_part<T>(v, single, k, begin, end);
+      }
+    });
+  });
+  return VT_OK;
+}
+
+// ---- norm ----
+
+namespace {
+
+enum NormKind { kCount, kSum, kSquares, kLargest, kSmallest, kPower };
+
+struct Norm {
+  NormKind kind;
+  double p;
+
+  explicit Norm(double order) : p(order) {
+    kind = p == 2                                ? kSquares
+           : p == 1                              ? kSum
+           : p == 0                              ? kCount
+           : p == static_cast<double>(INFINITY)  ? kLargest
+           : p == -static_cast<double>(INFINITY) ? kSmallest
+                                                 : kPower;
+  }
+
+  double start() const { return kind == kSmallest ? static_cast<double>(INFINITY) : 0.0; }
+
+  double combine(double a, double b) const {
+    switch (kind) {
+      case kLargest:
+        return a > b || a != a ? a : b;
+      case kSmallest:
+        return a < b || a != a ? a : b;
+      default:
+        return a + b;
+    }
+  }
+
+  double finish(double x) const {
+    return kind == kSquares ? sqrt(x) : kind == kPower ? pow(x, 1.0 / p) : x;
+  }
+
+  // Over n elements, in double: squares of large gradients overflow a float.
+  template <class A>
+  double run(const A *x, int64_t n) const {
+    double sum = start();
+    switch (kind) {
+      case kSquares:
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = 0; i < n; i++)
+          sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+        break;
+      case kSum:
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = 0; i < n; i++) sum += fabs(static_cast<double>(x[i]));
+        break;
+      case kCount:
+        for (int64_t i = 0; i < n; i++) sum += x[i] != A(0);
+        break;
+      case kPower:
+        for (int64_t i = 0; i < n; i++) sum += pow(fabs(static_cast<double>(x[i])), p);
+        break;
+      default:
+        for (int64_t i = 0; i < n; i++) sum = combine(fabs(static_cast<double>(x[i])), sum);
+    }
+    return sum;
+  }
+};
+
+// Parts are cut the same way whatever the number of threads is, and added in order.
+constexpr int64_t kNormPart = 16 << 10;
+
+double norm_of_part(const Norm &norm, const vt_array &a, int64_t begin, int64_t end) {
+  double sum = norm.start();
+  dispatch<kFloating>(a.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    Operand<T> operand(a);
+    for (int64_t i = begin; i < end; i += kChunk) {
+      const int64_t n = min_of(kChunk, end - i);
+      sum = norm.combine(norm.run<acc_t<T>>(operand.load(i, n), n), sum);
+    }
+  });
+  return sum;
+}
+
+}  // namespace
+
+// out (float or double, one element); list of gradients, p (2, infinity or any other order).
+vt_status grad_norm_cpu(const vt_array *a, const vt_value *v, vt_context *) {
+  const vt_value &list = v[0];
+  const Norm norm(v[1].re);
+  const vt_status status = check_floating(list);
+  if (status != VT_OK) return status;
+  int64_t parts = 0;
+  for (int64_t k = 0; k < list.n; k++) parts += div_up(list.arrays[k].numel, kNormPart);
+  Scratch<double> partial(parts);
+  if (!partial.ok()) return VT_ERROR_OUT_OF_MEMORY;
+  parallel_for(parts, 2, [&](int64_t first, int64_t last) {
+    int64_t start = 0;
+    for (int64_t k = 0; k < list.n && start < last; k++) {
+      const vt_array &x = list.arrays[k];
+      const int64_t n = div_up(x.numel, kNormPart);
+      for (int64_t i = max_of(first - start, int64_t(0)); i < min_of(last - start, n); i++) {
+        partial[start + i] =
+            norm_of_part(norm, x, i * kNormPart, min_of((i + 1) * kNormPart, x.numel));
+      }
+      start += n;
+    }
+  });
+  double total = parts > 0 ? norm.start() : 0.0;
+  for (int64_t i = 0; i < parts; i++) total = norm.combine(partial[i], total);
+  return dispatch<kFloatDouble>(a[0].dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    *data_of<T>(a[0]) = static_cast<T>(norm.finish(total));
+  });
+}
+
+// ---- scaling ----
+
+namespace {
+
+template <class T>
+void scale_part(const vt_array &a, acc_t<T> factor, int64_t begin, int64_t end) {
+  Operand<T> operand(a);
+  for (int64_t i = begin; i < end; i += kChunk) {
+    const int64_t n = min_of(kChunk, end - i);
+    acc_t<T> *x = operand.load(i, n);
+#pragma omp simd
+    for (int64_t j = 0; j < n; j++) x[j] *= factor;
+    operand.store(i, n, x);
+  }
+}
+
+}  // namespace
+
+// scale (floating, one element); list of tensors, multiplied in place.
+vt_status scale_cpu(const vt_array *a, const vt_value *v, vt_context *) {
+  const vt_value &list = v[0];
+  vt_status status = check_floating(list);
+  if (status != VT_OK) return status;
+  double factor = 1;
+  status = dispatch<kFloating>(a[0].dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    factor = static_cast<double>(static_cast<acc_t<T>>(*data_of<const T>(a[0])));
+  });
+  if (status != VT_OK || factor == 1.0) return status;
+  for_parts(list, [&](int64_t k, int64_t begin, int64_t end) {
+    const vt_array &x = list.arrays[k];
+    dispatch<kFloating>(x.dtype, [&](auto tag) {
+      using T = typename decltype(tag)::type;
+      scale_part<T>(x, static_cast<acc_t<T>>(factor), begin, end);
+    });
+  });
+  return VT_OK;
+}
+
+}  // namespace VT_NS
