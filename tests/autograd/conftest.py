@@ -1,4 +1,5 @@
 """Semantics tests run on both libraries: what they state of ours must be true of PyTorch."""
+
 import pytest
 import torch
 

@@ -1,4 +1,5 @@
 """How gradients end in leaves: sums, dtypes, shapes, strides, and whose memory it is."""
+
 import vibetensor as vt
 
 

@@ -1,4 +1,5 @@
 """The engine: order, roots, inputs, accumulation, graphs kept and released, errors."""
+
 import pytest
 import torch
 
@@ -10,6 +11,7 @@ def leaf(lib, values, dtype="float64"):
 
 
 # --- dependency counting --------------------------------------------------------------------------
+
 
 def test_diamond(lib):
     x = leaf(lib, [1.0, 2.0])
@@ -66,6 +68,7 @@ def test_short_and_long_path_meet(lib):
 
 # --- roots ----------------------------------------------------------------------------------------
 
+
 def test_several_roots(lib):
     x = leaf(lib, [1.0, 2.0])
     y = x * 2
@@ -119,6 +122,7 @@ def test_wrong_arguments(lib, call, error):
 
 
 # --- inputs= --------------------------------------------------------------------------------------
+
 
 def test_grad_changes_nothing(lib):
     x, w = leaf(lib, [1.0, 2.0]), leaf(lib, [3.0, 4.0])
@@ -198,6 +202,7 @@ def test_grad_after_unneeded_part_was_released(lib):
 
 # --- retain_graph, create_graph -------------------------------------------------------------------
 
+
 def test_second_backward_needs_retain_graph(lib):
     x = leaf(lib, [2.0])
     y = (x * x).sum()
@@ -266,6 +271,7 @@ def test_double_backward_through_saved_results(lib):
 
 # --- undefined gradients --------------------------------------------------------------------------
 
+
 def test_unused_outputs_count_as_zero(lib):
     x = leaf(lib, [1.0, 2.0, 3.0, 4.0])
     a, b = x.split(2)
@@ -283,6 +289,7 @@ def test_overwritten_values_get_no_gradient(lib):
 
 
 # --- errors ---------------------------------------------------------------------------------------
+
 
 def test_modified_since_saved(lib):
     x = leaf(lib, [1.0, 2.0])
@@ -365,6 +372,7 @@ def test_gradient_of_wrong_shape_names_the_function(lib):
 
 # --- the graph ------------------------------------------------------------------------------------
 
+
 def test_next_functions(lib):
     x, w = leaf(lib, [1.0]), lib.ones(1, dtype=lib.float64)
     y = x * w
@@ -390,6 +398,7 @@ def test_nodes_cannot_be_made_by_hand():
 
 
 # --- size -----------------------------------------------------------------------------------------
+
 
 def test_million_node_chain():
     x = vt.tensor([1.0], requires_grad=True)

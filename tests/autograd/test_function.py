@@ -1,4 +1,5 @@
 """User-defined operators."""
+
 import pytest
 import torch
 

@@ -1,4 +1,5 @@
 """User-defined operators that write into their inputs, or return them or views of them."""
+
 import pytest
 
 import vibetensor as vt

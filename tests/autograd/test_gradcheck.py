@@ -1,4 +1,5 @@
 """gradcheck and gradgradcheck accept right gradients and find wrong ones."""
+
 import warnings
 
 import pytest

@@ -1,4 +1,5 @@
 """Hooks on tensors, leaves and nodes."""
+
 import pytest
 import torch
 
@@ -10,6 +11,7 @@ def leaf(lib, values):
 
 
 # --- tensor hooks ---------------------------------------------------------------------------------
+
 
 def test_hook_sees_and_replaces_the_gradient(lib):
     x = leaf(lib, [1.0, 2.0])
@@ -122,6 +124,7 @@ def test_hooks_stay_with_the_old_history(lib):
 
 # --- retain_grad ----------------------------------------------------------------------------------
 
+
 def test_retain_grad(lib):
     x = leaf(lib, [1.0, 2.0])
     y = x * 2
@@ -173,6 +176,7 @@ def test_grad_of_a_non_leaf_warns(lib):
 
 # --- post-accumulate hooks ------------------------------------------------------------------------
 
+
 def test_post_accumulate_hook(lib):
     x = leaf(lib, [1.0])
     seen = []
@@ -202,6 +206,7 @@ def test_post_accumulate_hook_needs_a_leaf(lib):
 
 
 # --- node hooks -----------------------------------------------------------------------------------
+
 
 def test_node_hooks(lib):
     x, w = leaf(lib, [1.0]), lib.ones(1, dtype=lib.float64) * 4
@@ -245,6 +250,7 @@ def test_wrong_node_hooks(lib, result, kind, text):
 
 
 # --- backward inside a hook -----------------------------------------------------------------------
+
 
 def test_backward_inside_a_hook(lib):
     x, w = leaf(lib, [2.0]), leaf(lib, [3.0])

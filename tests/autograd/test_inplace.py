@@ -1,4 +1,5 @@
 """Writes in place, on tensors and through views: histories, errors, and random programs."""
+
 import random
 
 import pytest
@@ -16,6 +17,7 @@ def constant(lib, values):
 
 
 # --- values ---------------------------------------------------------------------------------------
+
 
 def test_chain_of_writes(lib):
     x = leaf(lib, [1.0, 2.0])
@@ -220,6 +222,7 @@ def test_infinite_gradients_stay_in_their_place(lib):
 
 # --- no_grad --------------------------------------------------------------------------------------
 
+
 def test_write_under_no_grad_is_not_recorded(lib):
     x = leaf(lib, [1.0, 2.0])
     with lib.no_grad():
@@ -241,11 +244,12 @@ def test_parameter_update_then_view(lib):
 
 # --- what is forbidden ----------------------------------------------------------------------------
 
+
 def test_leaf(lib):
     x = leaf(lib, [1.0, 2.0])
     with pytest.raises(
         RuntimeError,
-        match="^a leaf Variable that requires grad is being used in an in-place operation",
+        match=r"^a leaf Variable that requires grad is being used in an in-place operation",
     ):
         x.add_(1)
     assert x.tolist() == [1.0, 2.0] and x._version == 0
@@ -255,7 +259,7 @@ def test_view_of_a_leaf(lib):
     x = leaf(lib, [1.0, 2.0])
     with pytest.raises(
         RuntimeError,
-        match="^a view of a leaf Variable that requires grad is being used in an in-place",
+        match=r"^a view of a leaf Variable that requires grad is being used in an in-place",
     ):
         x[:1].add_(1)
     assert x.tolist() == [1.0, 2.0]
@@ -269,7 +273,8 @@ def test_view_made_under_no_grad(lib):
     with lib.no_grad():
         v = y[1:]
     with pytest.raises(
-        RuntimeError, match="^A view was created in no_grad mode and is being modified inplace with"
+        RuntimeError,
+        match=r"^A view was created in no_grad mode and is being modified inplace with",
     ) as error:
         v.mul_(2)
     assert NO_GRAD_HINT in str(error.value)

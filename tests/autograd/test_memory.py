@@ -1,5 +1,6 @@
 """Nothing is kept longer than it must be: reference counts free it, or the collector where a cycle
 runs through hooks or contexts."""
+
 import gc
 import weakref
 

@@ -1,4 +1,5 @@
 """The autograd attributes of Tensor."""
+
 import pytest
 
 import vibetensor as vt

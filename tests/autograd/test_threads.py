@@ -1,4 +1,5 @@
 """Backward passes of several threads at once, on graphs they share."""
+
 import sys
 import threading
 

@@ -55,9 +55,9 @@ def registry_cpp(ops):
              '#include "ops/op_ids.h"', ""]
     signature = "(const vt_array *, const vt_value *, vt_context *)"
     lines += ["namespace vt_baseline {"]
-    lines += [f"__attribute__((weak)) vt_status {k}_cpu{signature};" for k in dict.fromkeys(kernels.values()) if k in PLAIN]
+    lines += [f"vt_status {k}_cpu{signature};" for k in dict.fromkeys(kernels.values()) if k in PLAIN]
     lines += ["}", "namespace VT_NS {"]
-    lines += [f"__attribute__((weak)) vt_status {k}_cpu{signature};" for k in dict.fromkeys(kernels.values()) if k not in PLAIN]
+    lines += [f"vt_status {k}_cpu{signature};" for k in dict.fromkeys(kernels.values()) if k not in PLAIN]
     lines += [f"void register_pointwise_{i}();" for i in range(PARTS)]
     lines += ["void register_kernels() {"]
     lines += [f"  register_pointwise_{i}();" for i in range(PARTS)]

@@ -9,11 +9,14 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vibetensor.autograd.api import grad, undefined_grad
 from vibetensor.autograd.grad_mode import no_grad
 from vibetensor.core.tensor import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["GradcheckError", "gradcheck", "gradgradcheck"]
 
@@ -37,6 +40,7 @@ def _differentiable(outputs: Any) -> list[Tensor]:
 def _parts(t: Tensor) -> np.ndarray[Any, Any]:
     """The elements as float64, a complex one as two."""
     import numpy as np  # only here: it takes longer to load than the library
+
     kind = np.complex128 if t.is_complex() else np.float64
     flat = np.array(t.detach().tolist(), dtype=kind).reshape(-1)
     return flat.view(np.float64)
@@ -55,6 +59,7 @@ def _numerical(
 ) -> list[np.ndarray[Any, Any]]:
     """Per output the Jacobian with respect to `x`: (parts of x, parts of the output)."""
     import numpy as np  # only here: it takes longer to load than the library
+
     data = x.detach()
 
     def outputs_at(index: tuple[int, ...], value: complex) -> list[np.ndarray[Any, Any]]:
@@ -77,6 +82,7 @@ def _numerical(
 def _analytical(output: Tensor, x: Tensor) -> np.ndarray[Any, Any]:
     """The same Jacobian by one backward pass per part of the output."""
     import numpy as np  # only here: it takes longer to load than the library
+
     columns = []
     seed = output.detach().clone()
     for index, direction in _steps(seed):
@@ -96,6 +102,7 @@ def _check_undefined(outputs: list[Tensor], inputs: list[Tensor]) -> None:
     """Where no gradient arrives at an output, none may come out; together with other outputs it
     must count as zero."""
     import numpy as np  # only here: it takes longer to load than the library
+
     for missing in [range(len(outputs))] + [[k] for k in range(len(outputs))]:
         gradients = [
             None if k in missing else o.detach().clone().zero_() for k, o in enumerate(outputs)
@@ -147,6 +154,7 @@ def _compare(
     name: str, got: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], atol: float, rtol: float
 ) -> None:
     import numpy as np  # only here: it takes longer to load than the library
+
     got = got.reshape(expected.shape)
     if not np.allclose(got, expected, rtol=rtol, atol=atol, equal_nan=True):
         raise GradcheckError(
@@ -164,6 +172,7 @@ def _gradcheck(
     check_undefined_grad: bool,
 ) -> None:
     import numpy as np  # only here: it takes longer to load than the library
+
     wanted = _check_inputs(inputs)
     outputs = _differentiable(func(*inputs))
     numerical = [_numerical(func, inputs, x, eps) for _, x in wanted]
@@ -268,6 +277,7 @@ def gradgradcheck(
     True
     """
     import numpy as np  # only here: it takes longer to load than the library
+
     inputs = _as_tuple(inputs)
     if grad_outputs is None:
         rng = np.random.default_rng(0)

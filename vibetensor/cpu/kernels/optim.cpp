@@ -28,17 +28,38 @@ void for_parts(const vt_value &list, const F &f) {
   });
 }
 
-// Elements of one operand, read and perhaps written back a chunk at a time.
+// The type that elements are handed to a loop in. Only half is converted before: the conversions of
+// bfloat16 are integer arithmetic, which vectorises within a loop.
+template <class T>
+struct LoopType {
+  using type = T;
+};
+template <>
+struct LoopType<half> {
+  using type = float;
+};
+template <class T>
+using loop_t = typename LoopType<T>::type;
+
+// Elements of one operand, read and perhaps written back, a chunk at a time where they cannot be
+// used in place.
 template <class T>
 struct Operand {
-  using A = acc_t<T>;
-  Runs<T> runs;
-  alignas(64) A room[kChunk];
+  using C = loop_t<T>;
+  Runs<T, C> runs;
+  alignas(64) C room[kChunk];
 
   explicit Operand(const vt_array &a) : runs(a) {}
-  VT_INLINE A *load(int64_t begin, int64_t n) { return const_cast<A *>(runs.read(begin, n, room)); }
-  VT_INLINE void store(int64_t begin, int64_t n, const A *x) const { runs.write(begin, n, x); }
+  VT_INLINE C *load(int64_t begin, int64_t n) { return const_cast<C *>(runs.read(begin, n, room)); }
+  VT_INLINE C *target(int64_t begin) { return runs.target(begin, room); }
+  VT_INLINE void store(int64_t begin, int64_t n, const C *x) const { runs.write(begin, n, x); }
 };
+
+// How many elements to take at a time.
+template <class... T>
+VT_INLINE int64_t step_of(int64_t n, const Operand<T> &...operands) {
+  return (operands.runs.in_place() && ...) ? max_of(n, int64_t(1)) : kChunk;
+}
 
 vt_status check_floating(const vt_value &list) {
   for (int64_t k = 0; k < list.n; k++) {
@@ -51,10 +72,11 @@ vt_status check_floating(const vt_value &list) {
 
 template <class A>
 struct AdamSettings {
-  A sign;          // of the gradient: -1 to maximize
-  A l2, keep;      // weight decay: added to the gradient, or what is left of the parameter
-  A beta1, beta2;  // and their complements, taken in double
-  A rest1, rest2;
+  A sign;      // of the gradient: -1 to maximize
+  A l2, keep;  // weight decay: added to the gradient, or what is left of the parameter
+  A beta2, rest2;
+  A weight;  // of the way from the mean to the gradient
+  bool backwards;
   A step_size, correction, eps;
 
   explicit AdamSettings(const vt_value *v) {
@@ -63,33 +85,35 @@ struct AdamSettings {
     sign = maximize ? A(-1) : A(1);
     l2 = decoupled ? A(0) : static_cast<A>(decay);
     keep = decoupled ? static_cast<A>(1.0 - lr * decay) : A(1);
-    beta1 = static_cast<A>(b1);
     beta2 = static_cast<A>(b2);
-    rest1 = static_cast<A>(1.0 - b1);
     rest2 = static_cast<A>(1.0 - b2);
+    // An interpolation starts at its nearer end, which makes it exact there.
+    const A rest1 = static_cast<A>(1.0 - b1);
+    backwards = !(rest1 < A(0.5));
+    weight = backwards ? rest1 - A(1) : rest1;
     step_size = static_cast<A>(lr / (1.0 - pow(b1, step)));
-    correction = static_cast<A>(sqrt(1.0 - pow(b2, step)));
+    correction = static_cast<A>(1.0 / sqrt(1.0 - pow(b2, step)));
     eps = static_cast<A>(v[7].re);
   }
 };
 
-template <bool kL2, class A>
-VT_INLINE void adam_run(const AdamSettings<A> &settings, int64_t n, A *p, const A *g, A *m, A *v) {
-  const AdamSettings<A> s = settings;  // the stores below cannot change a local copy
-  const bool from_start = s.rest1 < A(0.5);
+VT_INLINE float square_root(float x) { return sqrtf(x); }
+VT_INLINE double square_root(double x) { return sqrt(x); }
+
+template <bool kL2, class A, class C>
+void adam_run(const AdamSettings<A> &settings, int64_t n, C *p, const C *g, C *m, C *v) {
+  const AdamSettings<A> s = settings;  // which the stores below cannot change
 #pragma omp simd
   for (int64_t i = 0; i < n; i++) {
-    const A kept = p[i] * s.keep;
-    A grad = g[i] * s.sign;
-    if (kL2) grad += p[i] * s.l2;
-    // An interpolation that is exact at both ends.
-    const A way = grad - m[i];
-    const A mean = from_start ? m[i] + s.rest1 * way : grad - way * (A(1) - s.rest1);
-    const A square = v[i] * s.beta2 + s.rest2 * grad * grad;
-    m[i] = mean;
-    v[i] = square;
-    const A root = sizeof(A) == 4 ? A(sqrtf(float(square))) : A(sqrt(double(square)));
-    p[i] = kept - s.step_size * mean / (root / s.correction + s.eps);
+    const A param = static_cast<A>(p[i]), old_mean = static_cast<A>(m[i]);
+    A grad = static_cast<A>(g[i]) * s.sign;
+    if (kL2) grad += param * s.l2;
+    const A mean = (s.backwards ? grad : old_mean) + s.weight * (grad - old_mean);
+    const A square = static_cast<A>(v[i]) * s.beta2 + s.rest2 * grad * grad;
+    m[i] = static_cast<C>(mean);
+    v[i] = static_cast<C>(square);
+    const A scale = square_root(square) * s.correction + s.eps;
+    p[i] = static_cast<C>(param * s.keep - s.step_size * mean / scale);
   }
 }
 
@@ -98,10 +122,11 @@ void adam_part(const vt_value *v, const AdamSettings<acc_t<T>> &settings, int64_
                int64_t end) {
   Operand<T> params(v[0].arrays[k]), grads(v[1].arrays[k]);
   Operand<T> means(v[2].arrays[k]), squares(v[3].arrays[k]);
-  for (int64_t i = begin; i < end; i += kChunk) {
-    const int64_t n = min_of(kChunk, end - i);
-    acc_t<T> *p = params.load(i, n), *m = means.load(i, n), *s = squares.load(i, n);
-    const acc_t<T> *g = grads.load(i, n);
+  const int64_t step = step_of(end - begin, params, grads, means, squares);
+  for (int64_t i = begin; i < end; i += step) {
+    const int64_t n = min_of(step, end - i);
+    loop_t<T> *p = params.load(i, n), *m = means.load(i, n), *s = squares.load(i, n);
+    const loop_t<T> *g = grads.load(i, n);
     if (settings.l2 != 0) {
       adam_run<true>(settings, n, p, g, m, s);
     } else {
@@ -161,51 +186,54 @@ VT_INLINE A sgd_gradient(const SgdSettings<A> &s, A p, A g) {
   return kDecay ? g * s.sign + s.decay * p : g * s.sign;
 }
 
-template <bool kDecay, class A>
-void sgd_plain(const SgdSettings<A> &settings, int64_t n, A *p, const A *g) {
+template <bool kDecay, class A, class C>
+void sgd_plain(const SgdSettings<A> &settings, int64_t n, C *p, const C *g) {
   const SgdSettings<A> s = settings;
 #pragma omp simd
-  for (int64_t i = 0; i < n; i++) p[i] -= s.lr * sgd_gradient<kDecay>(s, p[i], g[i]);
+  for (int64_t i = 0; i < n; i++) {
+    const A param = static_cast<A>(p[i]);
+    const A grad = sgd_gradient<kDecay>(s, param, static_cast<A>(g[i]));
+    p[i] = static_cast<C>(param - s.lr * grad);
+  }
 }
 
 // In the first step the buffer becomes the gradient; what it holds is not looked at.
-template <bool kDecay, bool kFirst, class A>
-void sgd_momentum(const SgdSettings<A> &settings, int64_t n, A *p, const A *g, A *buffer) {
+template <bool kDecay, bool kFirst, class A, class C>
+void sgd_momentum(const SgdSettings<A> &settings, int64_t n, C *p, const C *g, C *buffer) {
   const SgdSettings<A> s = settings;
   // The direction is direct * gradient + through * buffer.
   const A direct = s.nesterov ? A(1) : A(0), through = s.nesterov ? s.momentum : A(1);
 #pragma omp simd
   for (int64_t i = 0; i < n; i++) {
-    const A grad = sgd_gradient<kDecay>(s, p[i], g[i]);
-    const A moved = kFirst ? grad : buffer[i] * s.momentum + grad * s.fresh;
-    buffer[i] = moved;
-    p[i] -= s.lr * (direct * grad + through * moved);
+    const A param = static_cast<A>(p[i]);
+    const A grad = sgd_gradient<kDecay>(s, param, static_cast<A>(g[i]));
+    const A moved = kFirst ? grad : static_cast<A>(buffer[i]) * s.momentum + grad * s.fresh;
+    buffer[i] = static_cast<C>(moved);
+    p[i] = static_cast<C>(param - s.lr * (direct * grad + through * moved));
   }
+}
+
+template <bool kDecay, class A, class C>
+void sgd_run(const SgdSettings<A> &s, int64_t n, C *p, const C *g, C *buffer) {
+  if (buffer == nullptr) return sgd_plain<kDecay>(s, n, p, g);
+  s.first ? sgd_momentum<kDecay, true>(s, n, p, g, buffer)
+          : sgd_momentum<kDecay, false>(s, n, p, g, buffer);
 }
 
 template <class T>
 void sgd_part(const vt_value *v, const SgdSettings<acc_t<T>> &s, int64_t k, int64_t begin,
               int64_t end) {
-  using A = acc_t<T>;
+  using C = loop_t<T>;
   Operand<T> params(v[0].arrays[k]), grads(v[1].arrays[k]);
   Operand<T> buffers(s.has_momentum ? v[2].arrays[k] : v[0].arrays[k]);
-  for (int64_t i = begin; i < end; i += kChunk) {
-    const int64_t n = min_of(kChunk, end - i);
-    A *p = params.load(i, n);
-    const A *g = grads.load(i, n);
-    if (!s.has_momentum) {
-      s.decay != 0 ? sgd_plain<true>(s, n, p, g) : sgd_plain<false>(s, n, p, g);
-    } else {
-      A *b = s.first ? buffers.runs.target(i, buffers.room) : buffers.load(i, n);
-      if (s.first) {
-        s.decay != 0 ? sgd_momentum<true, true>(s, n, p, g, b)
-                     : sgd_momentum<false, true>(s, n, p, g, b);
-      } else {
-        s.decay != 0 ? sgd_momentum<true, false>(s, n, p, g, b)
-                     : sgd_momentum<false, false>(s, n, p, g, b);
-      }
-      buffers.store(i, n, b);
-    }
+  const int64_t step = step_of(end - begin, params, grads, buffers);
+  for (int64_t i = begin; i < end; i += step) {
+    const int64_t n = min_of(step, end - i);
+    C *p = params.load(i, n), *b = nullptr;
+    const C *g = grads.load(i, n);
+    if (s.has_momentum) b = s.first ? buffers.target(i) : buffers.load(i, n);
+    s.decay != 0 ? sgd_run<true>(s, n, p, g, b) : sgd_run<false>(s, n, p, g, b);
+    if (s.has_momentum) buffers.store(i, n, b);
     params.store(i, n, p);
   }
 }
@@ -269,27 +297,27 @@ struct Norm {
   }
 
   // Over n elements, in double: squares of large gradients overflow a float.
-  template <class A>
-  double run(const A *x, int64_t n) const {
+  template <class A, class C>
+  double run(const C *x, int64_t n) const {
+    const auto at = [&](int64_t i) { return static_cast<double>(static_cast<A>(x[i])); };
     double sum = start();
     switch (kind) {
       case kSquares:
 #pragma omp simd reduction(+ : sum)
-        for (int64_t i = 0; i < n; i++)
-          sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+        for (int64_t i = 0; i < n; i++) sum += at(i) * at(i);
         break;
       case kSum:
 #pragma omp simd reduction(+ : sum)
-        for (int64_t i = 0; i < n; i++) sum += fabs(static_cast<double>(x[i]));
+        for (int64_t i = 0; i < n; i++) sum += fabs(at(i));
         break;
       case kCount:
-        for (int64_t i = 0; i < n; i++) sum += x[i] != A(0);
+        for (int64_t i = 0; i < n; i++) sum += at(i) != 0;
         break;
       case kPower:
-        for (int64_t i = 0; i < n; i++) sum += pow(fabs(static_cast<double>(x[i])), p);
+        for (int64_t i = 0; i < n; i++) sum += pow(fabs(at(i)), p);
         break;
       default:
-        for (int64_t i = 0; i < n; i++) sum = combine(fabs(static_cast<double>(x[i])), sum);
+        for (int64_t i = 0; i < n; i++) sum = combine(fabs(at(i)), sum);
     }
     return sum;
   }
@@ -303,8 +331,9 @@ double norm_of_part(const Norm &norm, const vt_array &a, int64_t begin, int64_t 
   dispatch<kFloating>(a.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     Operand<T> operand(a);
-    for (int64_t i = begin; i < end; i += kChunk) {
-      const int64_t n = min_of(kChunk, end - i);
+    const int64_t step = step_of(end - begin, operand);
+    for (int64_t i = begin; i < end; i += step) {
+      const int64_t n = min_of(step, end - i);
       sum = norm.combine(norm.run<acc_t<T>>(operand.load(i, n), n), sum);
     }
   });
@@ -347,14 +376,20 @@ vt_status grad_norm_cpu(const vt_array *a, const vt_value *v, vt_context *) {
 
 namespace {
 
+template <class A, class C>
+void scale_run(C *x, int64_t n, A factor) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; i++) x[i] = static_cast<C>(static_cast<A>(x[i]) * factor);
+}
+
 template <class T>
 void scale_part(const vt_array &a, acc_t<T> factor, int64_t begin, int64_t end) {
   Operand<T> operand(a);
-  for (int64_t i = begin; i < end; i += kChunk) {
-    const int64_t n = min_of(kChunk, end - i);
-    acc_t<T> *x = operand.load(i, n);
-#pragma omp simd
-    for (int64_t j = 0; j < n; j++) x[j] *= factor;
+  const int64_t step = step_of(end - begin, operand);
+  for (int64_t i = begin; i < end; i += step) {
+    const int64_t n = min_of(step, end - i);
+    loop_t<T> *x = operand.load(i, n);
+    scale_run(x, n, factor);
     operand.store(i, n, x);
   }
 }

@@ -17,6 +17,8 @@ class Runs {
   }
 
   int64_t numel() const { return numel_; }
+  // Whether read() and target() point into the array itself, for any number of elements.
+  VT_INLINE bool in_place() const { return kInPlace && contiguous_; }
 
   // Elements [begin, begin + n); `room` holds n.
   const A *read(int64_t begin, int64_t n, A *room) const {
