@@ -44,6 +44,8 @@ VT_HD double normal_cdf(double x, double *density) {
   *density = 0.39894228040143268 * ::exp(-0.5 * x * x);
   return ::normcdf(x);
 }
+VT_HD float normal_cdf(float x) { return ::normcdff(x); }
+VT_HD double normal_cdf(double x) { return ::normcdf(x); }
 #endif
 VT_BOTH(vsin, sin)  // see checked.h for those that vectorise
 VT_BOTH(vcos, cos)

@@ -263,6 +263,10 @@ VT_HD double normal_cdf(double x, double *density) {
   double tail = t < 1. ? 0.5 - 0.5 * (t + ratio) : 0.5 * ratio;
   return x < 0. ? tail : 1. - tail;
 }
+VT_HD double normal_cdf(double x) {
+  double density;
+  return normal_cdf(x, &density);
+}
 
 }  // namespace VT_NS
 #endif

@@ -52,7 +52,8 @@ class Make:
             low = 0 if dtype == torch.uint8 else -5
             return torch.randint(low, 9, shape, generator=self.rng).to(dtype)
         parts = torch.rand((*shape, 2), generator=self.rng, dtype=torch.float64) * (high - low) + low
-        return (torch.view_as_complex(parts) if dtype in COMPLEX else parts[..., 0]).to(dtype)
+        x = torch.view_as_complex(parts) if dtype in COMPLEX else parts[..., 0]
+        return torch.empty(shape, dtype=dtype).copy_(x)
 
     def distinct(self, *shape):
         """No two equal, where the dtype has enough values: the order of equals is not promised."""

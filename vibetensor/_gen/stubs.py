@@ -78,10 +78,30 @@ def function(op, entry, out):
         names += ([] if keyword else ["*"]) + ["out=None"]
     lines = [f"def {entry}({', '.join(names)}):", docstring(op)]
     checks, call = body(op, entry, entry)
+    if any(p.type == "Tensor | Number" for p in op.params):
+        return converting(op, entry, lines, checks, call, out)
     lines += checks
     if out:
         lines += ["    if out is not None:", f"        return {out_call(op, call)}"]
     return [*lines, f"    return {call}"]
+
+
+def converting(op, entry, lines, checks, call, out):
+    """A function that takes numbers for tensors: the case without any comes first and assigns to no
+    argument, which would cost a reference count each; the rest is a function of its own."""
+    tests = [f"isinstance({p.name}, Tensor)" for p in op.tensors if p.type != "Tensor | None"]
+    tests += [f"({p.name} is None or isinstance({p.name}, Tensor))" for p in op.tensors
+              if p.type == "Tensor | None"]
+    names = [p.name for p in op.params] + (["out"] if out else [])
+    slow = [f"cdef object convert_{entry}({', '.join(f'object {n}' for n in names)}):", *checks]
+    if out:
+        tests.append("out is None")
+        slow += ["    if out is not None:", f"        return {out_call(op, call)}"]
+    slow.append(f"    return {call}")
+    return [
+        *slow, *lines, f"    if {' and '.join(tests)}:", f"        return {call}",
+        f"    return convert_{entry}({', '.join(names)})",
+    ]
 
 
 def out_call(op, call):

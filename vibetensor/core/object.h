@@ -14,13 +14,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/storage.h"
+
 #define VT_TENSOR_FREE_LIST 1024
 
 /* The fields of a Tensor that this file manages; filled in once by vt_tensor_type_setup. */
 typedef struct vt_tensor_layout {
   PyTypeObject *type;
   Py_ssize_t weakrefs, attributes, hooks, grad, grad_fn, base, accumulate;
-  void (*release)(PyObject *); /* frees storage and heap dimensions; touches no Python object */
+  Py_ssize_t storage, sizes, flags;
+  unsigned heap_dims; /* the flag bit that says that `sizes` lies on the heap */
   PyObject *free_list;         /* linked through the `data` field, which follows the header */
   int free_count;
 } vt_tensor_layout;
@@ -38,9 +41,19 @@ static inline void vt_clear_field(PyObject *o, Py_ssize_t offset) {
   }
 }
 
+/* PyObject_GC_IsTracked without the call: the first word of the collector's header links tracked
+ * objects. */
+static inline int vt_is_tracked(PyObject *o) {
+#ifdef Py_GIL_DISABLED
+  return PyObject_GC_IsTracked(o);
+#else
+  return ((uintptr_t *)o)[-2] != 0;
+#endif
+}
+
 static void vt_tensor_dealloc(PyObject *o) {
   const vt_tensor_layout *l = &vt_layout;
-  if (PyObject_GC_IsTracked(o)) PyObject_GC_UnTrack(o);
+  if (vt_is_tracked(o)) PyObject_GC_UnTrack(o);
   if (VT_FIELD(o, l->weakrefs) != NULL) PyObject_ClearWeakRefs(o);
   vt_clear_field(o, l->grad_fn);
   vt_clear_field(o, l->base);
@@ -51,7 +64,9 @@ static void vt_tensor_dealloc(PyObject *o) {
     vt_clear_field(o, l->attributes);
     vt_clear_field(o, l->accumulate);
   }
-  l->release(o);
+  if (*(uint16_t *)((char *)o + l->flags) & l->heap_dims) free(VT_FIELD(o, l->sizes));
+  vt_storage *storage = *(vt_storage **)((char *)o + l->storage);
+  if (storage != NULL) vt_storage_decref(storage);
   if (Py_TYPE(o) == l->type && vt_layout.free_count < VT_TENSOR_FREE_LIST) {
     VT_NEXT_FREE(o) = vt_layout.free_list;
     vt_layout.free_list = o;

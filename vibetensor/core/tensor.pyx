@@ -15,8 +15,8 @@ from vibetensor.core.dtype cimport device_object, dtype_object
 
 cdef extern from "core/object.h":
     ctypedef struct vt_tensor_layout:
-        Py_ssize_t attributes, hooks, grad, grad_fn, base, accumulate
-        void (*release)(PyObject*) noexcept
+        Py_ssize_t attributes, hooks, grad, grad_fn, base, accumulate, storage, sizes, flags
+        unsigned heap_dims
     PyObject* vt_tensor_pop() noexcept
     int vt_tensor_type_setup(object type, vt_tensor_layout layout) except -1
     int vt_type_set(object type, object name, object value) except -1
@@ -171,15 +171,6 @@ cdef class Tensor:
 
 # --- memory --------------------------------------------------------------------------------------
 
-cdef void release_memory(PyObject* o) noexcept:
-    """What a dying tensor owns outside of Python. Borrowed access only: `o` has no references."""
-    if (<Tensor>o).flags & F_HEAP_DIMS:
-        free((<Tensor>o).sizes)
-    if (<Tensor>o).storage is not NULL:
-        vt_storage_decref((<Tensor>o).storage)
-        (<Tensor>o).storage = NULL
-
-
 cdef int setup_type() except -1:
     cdef vt_tensor_layout l
     cdef Tensor probe = Tensor.__new__(Tensor)
@@ -190,7 +181,10 @@ cdef int setup_type() except -1:
     l.grad_fn = <char*>&probe.grad_fn - p
     l.base = <char*>&probe.base - p
     l.accumulate = <char*>&probe.accumulate - p
-    l.release = release_memory
+    l.storage = <char*>&probe.storage - p
+    l.sizes = <char*>&probe.sizes - p
+    l.flags = <char*>&probe.flags - p
+    l.heap_dims = F_HEAP_DIMS
     # The probe was allocated before the type had a collector header; it must never be freed.
     Py_INCREF(probe)
     return vt_tensor_type_setup(Tensor, l)

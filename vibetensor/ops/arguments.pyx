@@ -1,6 +1,8 @@
 """Argument conversion (see arguments.pxd)."""
 from cpython.float cimport PyFloat_CheckExact, PyFloat_AS_DOUBLE
 from cpython.long cimport PyLong_CheckExact
+from cpython.ref cimport PyObject
+from cpython.tuple cimport PyTuple_GET_SIZE
 
 from vibetensor.core.errors cimport wrong_choice, wrong_type
 from vibetensor.core.iterator cimport check_no_internal_overlap, copy_into, prepare_out
@@ -9,6 +11,9 @@ from vibetensor.core.interop cimport is_numpy_array, tensor_from_numpy
 from vibetensor.core.tensor cimport bump_version, tensor_wrap_number
 from vibetensor.core.types cimport vt_grad_enabled
 from vibetensor.autograd.node cimport needs_grad
+
+cdef extern from "Python.h":
+    PyObject* PyTuple_GET_ITEM(tuple t, Py_ssize_t i)  # borrowed
 
 
 cdef int64_t int_arg(str op, str name, int position, object value) except? -1:
@@ -38,7 +43,17 @@ cdef bint bool_arg(str op, str name, int position, object value) except? -1:
     return False
 
 
+cdef inline bint exact_ints(tuple t) noexcept:
+    cdef Py_ssize_t i
+    for i in range(PyTuple_GET_SIZE(t)):
+        if not PyLong_CheckExact(<object>PyTuple_GET_ITEM(t, i)):
+            return False
+    return True
+
+
 cdef tuple ints_arg(str op, str name, int position, object value):
+    if type(value) is tuple and exact_ints(<tuple>value):
+        return <tuple>value
     if isinstance(value, (tuple, list)):
         for i, item in enumerate(value):
             if not PyLong_CheckExact(item):

@@ -1,5 +1,5 @@
-// Attention, forward: softmax(scale q k^T + mask) v by blocks, with a running maximum and sum per query,
-// so that no matrix of queries x keys is kept. See Note [Attention blocks].
+// Attention, forward: softmax(scale q k^T + mask) v by blocks, with a running maximum and sum per
+// query, so that no matrix of queries x keys is kept. See Note [Attention blocks].
 
 #include "vibetensor/cpu/kernels/attention.h"
 

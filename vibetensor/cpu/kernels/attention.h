@@ -1,12 +1,13 @@
-// What the forward and the backward pass of attention share: the shape, the blocks they work on, and
-// the scores of a block.
+// What the forward and the backward pass of attention share: the shape, the blocks they work on,
+// and the scores of a block.
+//
 //
 // Note [Attention blocks]
 // A block of queries is split into panels of kTileCols queries, and a panel is held transposed: one
-// query per vector lane. Scores are then made as keys x queries, a row of which is one key against all
-// queries of the panel, so the softmax over keys works lane by lane, keys and values are only ever read
-// one element at a time, from whatever strides they have, and nothing but the queries is copied.
-// Scores are kept in units of log 2 (the factor is part of the scaled queries): exp2 is cheaper.
+// query per vector lane. Scores are then made as keys x queries, a row of which is one key against
+// all queries of the panel: the softmax over keys works lane by lane, and keys and values are read
+// one element at a time, so they need no transposition. Scores are kept in units of log 2 (the
+// factor is part of the scaled queries), because exp2 is cheaper than exp.
 #ifndef VT_CPU_ATTENTION_H
 #define VT_CPU_ATTENTION_H
 
@@ -113,8 +114,9 @@ inline void copy_rows(const HeadArray<const S> &x, const S *from, int64_t n, int
 }
 
 // The rows of one head after another, copied block by block as they are asked for. They are copied
-// even where they could be read in place: the rows of one head lie far apart in a packed projection,
-// often by a multiple of a large power of two, and then few of them fit the caches together.
+// even where they could be read in place: the rows of one head lie far apart in a packed
+// projection, often by a multiple of a large power of two, and then few of them fit the caches
+// together.
 template <class S, class T>
 class HeadRows {
  public:
@@ -155,8 +157,8 @@ class HeadRows {
   bool keep_ = false;
 };
 
-// Transposes up to kTileCols rows into a panel of features x kTileCols, times `factor`; lanes without
-// a row are zero. `room` holds kTileCols x features.
+// Transposes up to kTileCols rows into a panel of features x kTileCols, times `factor`; lanes
+// without a row are zero. `room` holds kTileCols x features.
 template <class T, class S>
 inline void pack_rows_transposed(T *panel, const HeadArray<const S> &x, const S *from, int64_t n,
                                  int64_t features, T factor, T *room) {
@@ -186,8 +188,8 @@ inline void pack_rows_transposed(T *panel, const HeadArray<const S> &x, const S 
 
 template <class T>
 struct Exp2;
-// Minimax polynomials of (2^r - 1) / r on [-1/2, 1/2], highest power first: relative errors 2.6e-9 and
-// 1.8e-17. `round` shifts the bits of a number so that its integer part is the lowest.
+// Minimax polynomials of (2^r - 1) / r on [-1/2, 1/2], highest power first: relative errors 2.6e-9
+// and 1.8e-17. `round` shifts the bits of a number so that its integer part is the lowest.
 template <>
 struct Exp2<float> {
   using Bits = int32_t;
@@ -208,7 +210,8 @@ struct Exp2<double> {
       2.4022650695910098007e-1, 6.9314718055994569675e-1};
 };
 
-// 2^x for x that are not much above zero; results below the normal range are zero. 2^0 is exactly 1.
+// 2^x for x that are not much above zero; results below the normal range are zero, and 2^0
+// is exactly 1.
 template <class T>
 VT_INLINE vec<T> exp2_lanes(vec<T> x) {
   using E = Exp2<T>;
@@ -226,7 +229,8 @@ VT_INLINE vec<T> exp2_lanes(vec<T> x) {
 
 // ---- masks ----
 
-// An attention mask over (batch, head, query, key), boolean (true: take part) or added to the scores.
+// An attention mask over (batch, head, query, key), boolean (true: take part) or added to the
+// scores.
 struct AttentionMask {
   const vt_array *array;
 

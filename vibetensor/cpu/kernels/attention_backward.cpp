@@ -1,6 +1,7 @@
-// Attention, backward. With P = softmax(scale q k^T + mask), made again from the lse of the forward pass:
-//   dv = P^T g,   dS = P * (g v^T - delta),   dq = scale dS k,   dk = scale dS^T q,
-// where delta = sum(g * out) over the features. See Note [Attention blocks].
+// Attention, backward. With P = softmax(scale q k^T + mask), made again from the lse of the forward
+// pass, and delta = sum(grad * out) over the features:
+//   dv = P^T grad,   dS = P * (grad v^T - delta),   dq = scale dS k,   dk = scale dS^T q.
+// See Note [Attention blocks].
 
 #include "vibetensor/cpu/kernels/attention.h"
 

@@ -1,5 +1,5 @@
-// conv1d and its gradients, as products of matrices over tiles in which every position of the kernel
-// has its row of the input ("columns").
+// conv1d and its gradients, as products of matrices over tiles in which every position of the
+// kernel has its row of the input ("columns").
 
 #include "vibetensor/cpu/kernels/gemm.h"
 #include "vibetensor/cpu/kernels/simd.h"
@@ -111,8 +111,8 @@ struct WeightMatrix {
   }
 };
 
-// Bytes of columns that are made at a time: they should still be in the second-level cache when they
-// are multiplied.
+// Bytes of columns that are made at a time: they should still be in the second-level cache when
+// they are multiplied.
 constexpr int64_t kColumnBytes = 128 << 10;
 // Multiply-adds that are worth a thread of their own.
 constexpr int64_t kGrainWork = 1 << 20;
@@ -129,8 +129,8 @@ void fail(vt_status &status, vt_status error) {
   __atomic_store_n(&status, error, __ATOMIC_RELAXED);
 }
 
-// One output channel of a group with stride one, as scaled and shifted rows: a product with a single
-// row would not be worth its columns. `y` is contiguous.
+// One output channel of a group with stride one, as scaled and shifted rows: a product with a
+// single row would not be worth its columns. `y` is contiguous.
 template <class S>
 void add_shifted_rows(const ConvShape &s, const S *x, int64_t channel, const S *w, int64_t w_col,
                       int64_t first, int64_t n, S start, S *y) {
@@ -360,8 +360,8 @@ constexpr unsigned kConvTypes = kIntegers | kFloating | kComplex;
 
 }  // namespace
 
-// arrays: input (N, Cin, L), weight (Cout, Cin / groups, K), bias (Cout) or none, out (N, Cout, L');
-// values: stride, padding, dilation (each an int or a list of one), groups.
+// arrays: input (N, Cin, L), weight (Cout, Cin / groups, K), bias (Cout) or none,
+// out (N, Cout, L'); values: stride, padding, dilation (each an int or a list of one), groups.
 vt_status conv1d_cpu(const vt_array *arrays, const vt_value *values, vt_context *) {
   const ConvShape s = conv_shape(arrays[0], arrays[1], arrays[3], values);
   return dispatch<kConvTypes>(arrays[3].dtype, [&](auto tag) {

@@ -170,8 +170,8 @@ typename GemmSum<S>::type factor_as(const Factor &f) {
   }
 }
 
-// Where our tiles are no slower than BLAS, which has to start first: below so many multiply-adds, and
-// with so few rows or columns.
+// Where our tiles are no slower than BLAS, which has to start first: below so many multiply-adds,
+// and with so few rows or columns.
 constexpr int64_t kBlasWork = 1 << 20, kBlasSide = 24;
 
 template <class S>

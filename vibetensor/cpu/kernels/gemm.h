@@ -24,8 +24,8 @@ VT_INLINE Factor factor_of(const vt_value &v) {
 }
 
 // C (m x n) = alpha A (m x k) B (k x n) + beta init (m x n). Without init (data == NULL) C is not
-// read; init may be C itself. Half types are summed and combined in float and rounded once; integers
-// wrap.
+// read; init may be C itself. Half types are summed and combined in float and rounded once;
+// integers wrap.
 struct Product {
   int dtype;
   int64_t m, n, k;

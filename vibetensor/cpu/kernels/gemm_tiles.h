@@ -1,5 +1,6 @@
-// Our own product of matrices, for what a BLAS has no routine for or is slow at: half types (converted
-// as they are packed), integers, small matrices, few rows, and strides that BLAS does not take.
+// Our own product of matrices, for what a BLAS has no routine for or is slow at: half types
+// (converted as they are packed), integers, small matrices, few rows, and strides that BLAS does
+// not take.
 #ifndef VT_CPU_GEMM_TILES_H
 #define VT_CPU_GEMM_TILES_H
 

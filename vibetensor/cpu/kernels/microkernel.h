@@ -1,8 +1,8 @@
 // The innermost product of matrices: a tile of the result held in registers.
 //
 // A is read one element at a time and spread over a vector, so any strides do; B is read in whole
-// vectors along its rows. At six rows by two vectors the tile takes twelve registers, enough to keep
-// two multiply-add units busy, and reads eight values per twelve multiply-adds.
+// vectors along its rows. At six rows by two vectors the tile takes twelve registers, enough to
+// keep two multiply-add units busy, and reads eight values per twelve multiply-adds.
 #ifndef VT_CPU_MICROKERNEL_H
 #define VT_CPU_MICROKERNEL_H
 
@@ -16,8 +16,8 @@ constexpr int kTileVecs = 2;
 template <class T>
 constexpr int kTileCols = kTileVecs * kLanes<T>;
 
-// Rows x Vecs vectors, each row of which is consecutive columns. Unrolled loops only: an index known
-// at compile time is what keeps it in registers.
+// Rows x Vecs vectors, each row of which is consecutive columns. Unrolled loops only: an index
+// known at compile time is what keeps it in registers.
 template <class T, int Rows, int Vecs>
 struct Tile {
   static constexpr int rows = Rows, cols = Vecs * kLanes<T>;
@@ -99,8 +99,8 @@ VT_INLINE void for_row_tiles(int64_t m, const F &f) {
 }
 
 // Tiles over an m x n product whose B has n readable columns, n a multiple of the vector: calls
-// f(tile, first row, first column) with each finished tile. `b_panel` is the distance from one group
-// of kTileCols columns to the next: kTileCols when B is an ordinary matrix.
+// f(tile, first row, first column) with each finished tile. `b_panel` is the distance from one
+// group of kTileCols columns to the next: kTileCols when B is an ordinary matrix.
 template <class T, class F>
 VT_INLINE void multiply_tiles(int64_t m, int64_t n, int64_t k, const T *a, int64_t a_row,
                               int64_t a_k, const T *b, int64_t b_k, int64_t b_panel, const F &f) {

@@ -41,6 +41,24 @@ struct LoopType<half> {
 template <class T>
 using loop_t = typename LoopType<T>::type;
 
+// Through the bits, since loops that create a bfloat16 do not vectorise.
+template <class C>
+VT_INLINE acc_t<C> get(const C &x) {
+  if constexpr (is_same<C, bfloat16>::value) {
+    return bfloat16_bits_to_float(x.bits);
+  } else {
+    return x;
+  }
+}
+template <class C>
+VT_INLINE void put(C &to, acc_t<C> x) {
+  if constexpr (is_same<C, bfloat16>::value) {
+    to.bits = float_to_bfloat16_bits(x);
+  } else {
+    to = x;
+  }
+}
+
 // Elements of one operand, read and perhaps written back, a chunk at a time where they cannot be
 // used in place.
 template <class T>
@@ -105,15 +123,15 @@ void adam_run(const AdamSettings<A> &settings, int64_t n, C *p, const C *g, C *m
   const AdamSettings<A> s = settings;  // which the stores below cannot change
 #pragma omp simd
   for (int64_t i = 0; i < n; i++) {
-    const A param = static_cast<A>(p[i]), old_mean = static_cast<A>(m[i]);
-    A grad = static_cast<A>(g[i]) * s.sign;
+    const A param = get(p[i]), old_mean = get(m[i]);
+    A grad = get(g[i]) * s.sign;
     if (kL2) grad += param * s.l2;
     const A mean = (s.backwards ? grad : old_mean) + s.weight * (grad - old_mean);
-    const A square = static_cast<A>(v[i]) * s.beta2 + s.rest2 * grad * grad;
-    m[i] = static_cast<C>(mean);
-    v[i] = static_cast<C>(square);
+    const A square = get(v[i]) * s.beta2 + s.rest2 * grad * grad;
+    put(m[i], mean);
+    put(v[i], square);
     const A scale = square_root(square) * s.correction + s.eps;
-    p[i] = static_cast<C>(param * s.keep - s.step_size * mean / scale);
+    put(p[i], param * s.keep - s.step_size * mean / scale);
   }
 }
 
@@ -191,9 +209,9 @@ void sgd_plain(const SgdSettings<A> &settings, int64_t n, C *p, const C *g) {
   const SgdSettings<A> s = settings;
 #pragma omp simd
   for (int64_t i = 0; i < n; i++) {
-    const A param = static_cast<A>(p[i]);
-    const A grad = sgd_gradient<kDecay>(s, param, static_cast<A>(g[i]));
-    p[i] = static_cast<C>(param - s.lr * grad);
+    const A param = get(p[i]);
+    const A grad = sgd_gradient<kDecay>(s, param, get(g[i]));
+    put(p[i], param - s.lr * grad);
   }
 }
 
@@ -205,11 +223,11 @@ void sgd_momentum(const SgdSettings<A> &settings, int64_t n, C *p, const C *g, C
   const A direct = s.nesterov ? A(1) : A(0), through = s.nesterov ? s.momentum : A(1);
 #pragma omp simd
   for (int64_t i = 0; i < n; i++) {
-    const A param = static_cast<A>(p[i]);
-    const A grad = sgd_gradient<kDecay>(s, param, static_cast<A>(g[i]));
-    const A moved = kFirst ? grad : static_cast<A>(buffer[i]) * s.momentum + grad * s.fresh;
-    buffer[i] = static_cast<C>(moved);
-    p[i] = static_cast<C>(param - s.lr * (direct * grad + through * moved));
+    const A param = get(p[i]);
+    const A grad = sgd_gradient<kDecay>(s, param, get(g[i]));
+    const A moved = kFirst ? grad : get(buffer[i]) * s.momentum + grad * s.fresh;
+    put(buffer[i], moved);
+    put(p[i], param - s.lr * (direct * grad + through * moved));
   }
 }
 
@@ -297,9 +315,9 @@ struct Norm {
   }
 
   // Over n elements, in double: squares of large gradients overflow a float.
-  template <class A, class C>
+  template <class C>
   double run(const C *x, int64_t n) const {
-    const auto at = [&](int64_t i) { return static_cast<double>(static_cast<A>(x[i])); };
+    const auto at = [&](int64_t i) { return static_cast<double>(get(x[i])); };
     double sum = start();
     switch (kind) {
       case kSquares:
@@ -334,7 +352,7 @@ double norm_of_part(const Norm &norm, const vt_array &a, int64_t begin, int64_t 
     const int64_t step = step_of(end - begin, operand);
     for (int64_t i = begin; i < end; i += step) {
       const int64_t n = min_of(step, end - i);
-      sum = norm.combine(norm.run<acc_t<T>>(operand.load(i, n), n), sum);
+      sum = norm.combine(norm.run(operand.load(i, n), n), sum);
     }
   });
   return sum;
@@ -379,7 +397,7 @@ namespace {
 template <class A, class C>
 void scale_run(C *x, int64_t n, A factor) {
 #pragma omp simd
-  for (int64_t i = 0; i < n; i++) x[i] = static_cast<C>(static_cast<A>(x[i]) * factor);
+  for (int64_t i = 0; i < n; i++) put(x[i], get(x[i]) * factor);
 }
 
 template <class T>
