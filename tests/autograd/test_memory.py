@@ -111,6 +111,19 @@ def test_node_hook_that_holds_its_tensor():
     assert alive() is None
 
 
+def test_collected_nodes_are_used_again_once_each():
+    """Nodes are recycled through a free list, whichever way they died."""
+    for _ in range(3):
+        for _ in range(100):
+            y = leaf() * 2
+            y.register_hook(lambda g, y=y: None)
+        del y
+        gc.collect()
+    alive = [leaf() * 2 for _ in range(5000)]
+    gc.collect()
+    assert len({id(y.grad_fn) for y in alive}) == len(alive)
+
+
 def test_context_that_holds_its_result():
     class Keeps(vt.autograd.Function):
         @staticmethod

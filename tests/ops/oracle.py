@@ -7,7 +7,12 @@ import vibetensor as vt
 import vibetensor.nn.functional as functional
 from vibetensor._gen.load import load
 
-OPS = {op.name: op for op in load().OPS.values() if op.surfaces and not op.name.startswith("_")}
+# Published under the name of the entry by a function written by hand.
+BY_HAND = {"view"}
+OPS = {
+    op.name: op for op in load().OPS.values()
+    if (op.surfaces or op.name in BY_HAND) and not op.name.startswith("_")
+}
 SURFACES = {
     "vt": (vt, torch), "Tensor": (vt.Tensor, torch.Tensor),
     "nn.functional": (functional, peer_functional),
@@ -44,7 +49,7 @@ def functions(op):
     if op.name in PEERS:
         return OURS.get(op.name) or getattr(vt.Tensor, op.name), PEERS[op.name]
     for surface, (our_home, peer_home) in SURFACES.items():
-        if surface in op.surfaces:
+        if surface in (op.surfaces or ("Tensor",)):
             # PyTorch has some as functions only, or as methods only.
             for home in (peer_home, torch, peer_functional):
                 if hasattr(home, op.name):
@@ -164,12 +169,16 @@ def check(result, expected, where="", strides=False, values=True, signs=False):
 
 def same_values(x, y, where, signs=False):
     if y.dtype not in TOLERANCE:
-        assert torch.equal(x, y), f"{where}:\n{x}\nnot\n{y}"
+        if not torch.equal(x, y):
+            at = tuple((x != y).nonzero()[0].tolist())
+            raise AssertionError(f"{where}: at {at} {x[at].item()!r}, not {y[at].item()!r}")
         return
     rtol, atol = TOLERANCE[y.dtype]
     wide = torch.complex128 if y.is_complex() else torch.float64
     close = torch.isclose(x.to(wide), y.to(wide), rtol=rtol, atol=atol, equal_nan=True)
-    assert close.all(), f"{where}: at {(~close).nonzero()[0].tolist()}\n{x}\nnot\n{y}"
+    if not close.all():
+        at = tuple((~close).nonzero()[0].tolist())
+        raise AssertionError(f"{where}: at {at} {x[at].item()!r}, not {y[at].item()!r}")
     if signs:
         zeros = (y == 0) & (torch.signbit(x) != torch.signbit(y))
-        assert not zeros.any(), f"{where}: sign of zero\n{x}\nnot\n{y}"
+        assert not zeros.any(), f"{where}: sign of zero at {zeros.nonzero()[:1].tolist()}"

@@ -49,6 +49,10 @@ def test_pointwise(op, dtype):
         cases = [(x[:, None], y), (x, torch.zeros_like(x))]
     if op.name == "pow" and dtype in INTEGRAL:
         cases = [(x[:, None], x[x >= 0])]
+    if op.name in ("floor_divide", "remainder", "fmod") and dtype in FLOATING:
+        # PyTorch's vectors give wrong remainders where the quotient has more digits than the dtype.
+        y = x[((x.abs() > 0.1) & (x.abs() < 800)) | ~x.isfinite() | (x == 0)]
+        cases = [(y[:, None], y)]
     for args in cases:
         found = both(op, args, {})
         if found is not None:

@@ -88,12 +88,12 @@ def entry(gradient, name):
         lines.append(f"    cdef bint _n{i} = {test}")
         flags.append(f"_n{i}")
     if inplace:
-        lines.append(f'    check_inplace({first}, b"{name}")')
+        lines += [f"    if {' or '.join(flags)}:", f'        check_inplace({first}, b"{name}")']
     if inplace and first in gradient.tensors:
         condition = gradient.condition(first) or " or ".join(flags)
         lines += [
             "    cdef Tensor _original = None", f"    if {condition}:",
-            f"        _original = copy_of({first})",
+            f"        _original = op__clone({first}, False)",  # with its history, for a second gradient
         ]
     lines.append(
         f"    cdef {result_type} _result = (<fn_{op.name}>below_autograd(OP_{name}, "

@@ -83,7 +83,7 @@ cdef void dealloc(PyObject* o) noexcept:
         incref(<PyObject*>Py_TYPE(o))  # a Python type may die before the node is finished
         if PyObject_GC_IsTracked(o):
             PyObject_GC_UnTrack(o)
-    elif (<Node>o).hooks is not NULL and PyObject_GC_IsTracked(o):
+    elif (<Node>o).heap & NODE_TRACKED:
         PyObject_GC_UnTrack(o)
     if releasing:
         # `fn` and the rest of the contents are still needed; `seq` is not.

@@ -428,6 +428,6 @@ cdef tuple split_view(Tensor input, tuple sizes, int64_t dim):
 cdef tuple unbind_view(Tensor input, int64_t dim):
     cdef int d
     if input.ndim == 0:
-        raise RuntimeError("Dimension specified as 0 but tensor has no dimensions")
+        raise IndexError("Dimension specified as 0 but tensor has no dimensions")
     d = wrap_dim(dim, input.ndim)
     return tuple([select_view(input, d, i) for i in range(input.sizes[d])])

@@ -124,10 +124,10 @@ def _(input, weight, bias, stride, padding, dilation, groups):
 def _(grad, input, weight, input_shape, weight_shape, stride, padding, dilation, groups):
     return (
         conv1d_backward_input(
-            grad, weight, input_shape, stride, padding, dilation, groups
+            grad, conj(weight), input_shape, stride, padding, dilation, groups
         ),
         conv1d_backward_weight(
-            grad, input, weight_shape, stride, padding, dilation, groups
+            grad, conj(input), weight_shape, stride, padding, dilation, groups
         ),
         sum(grad, (0, 2)),
     )
@@ -152,9 +152,9 @@ def _(grad_output, weight, size, stride, padding, dilation, groups):
 @conv1d_backward_input.grad
 def _(grad, grad_output, weight, weight_shape, stride, padding, dilation, groups):
     return (
-        _conv1d(grad, weight, None, stride, padding, dilation, groups),
+        _conv1d(grad, conj(weight), None, stride, padding, dilation, groups),
         conv1d_backward_weight(
-            grad_output, grad, weight_shape, stride, padding, dilation, groups
+            conj(grad_output), grad, weight_shape, stride, padding, dilation, groups
         ),
     )
 
@@ -175,9 +175,9 @@ def _(grad_output, input, size, stride, padding, dilation, groups):
 @conv1d_backward_weight.grad
 def _(grad, grad_output, input, input_shape, stride, padding, dilation, groups):
     return (
-        _conv1d(input, grad, None, stride, padding, dilation, groups),
+        _conv1d(conj(input), grad, None, stride, padding, dilation, groups),
         conv1d_backward_input(
-            grad_output, grad, input_shape, stride, padding, dilation, groups
+            conj(grad_output), grad, input_shape, stride, padding, dilation, groups
         ),
     )
 

@@ -64,9 +64,19 @@ def floor_divide(input: Tensor | Number, other: Tensor | Number) -> Tensor:
     """The quotient rounded towards minus infinity. An integer division by zero raises RuntimeError."""
 
 
+@floor_divide.grad
+def _(grad):
+    return zeros_like(grad), zeros_like(grad)
+
+
 @pointwise("div_trunc", dtypes=REAL, flags=("check_zero_divisor",), surfaces=("inplace",))
 def _trunc_divide(input: Tensor | Number, other: Tensor | Number) -> Tensor:
     """The quotient rounded towards zero."""
+
+
+@_trunc_divide.grad
+def _(grad):
+    return zeros_like(grad), zeros_like(grad)
 
 
 @pointwise(

@@ -218,7 +218,7 @@ cdef Tensor cat_composite(tuple tensors, int64_t dim):
     cdef Tensor first, t
     cdef int dtype, d, i
     if not tensors:
-        raise RuntimeError("torch.cat(): expected a non-empty list of Tensors")
+        raise ValueError("cat(): expected a non-empty list of Tensors")
     for i, x in enumerate(tensors):
         if (<Tensor>x).ndim == 0:
             raise RuntimeError(
@@ -512,6 +512,16 @@ cdef Tensor nll_composite(Tensor input, Tensor target, Tensor weight, int64_t ig
     if target.ndim + 1 != input.ndim:
         raise ValueError(
             f"Expected target of {input.ndim - 1} dimensions, got {target.ndim}"
+        )
+    if input.ndim > 1 and (input.sizes[0] != target.sizes[0]):
+        raise ValueError(
+            f"Expected input batch_size ({input.sizes[0]}) to match target batch_size "
+            f"({target.sizes[0]})."
+        )
+    if tensor_shape(input)[2:] != tensor_shape(target)[1:]:
+        raise RuntimeError(
+            f"Expected target of shape {list(tensor_shape(input)[:1] + tensor_shape(input)[2:])}, got "
+            f"{list(tensor_shape(target))}"
         )
     counted = op_ne(target, tensor_wrap_number(ignore_index))
     safe = op_masked_fill(target, op_logical_not(counted), tensor_wrap_number(0))

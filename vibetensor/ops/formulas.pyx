@@ -113,7 +113,7 @@ cdef object prod_backward(Tensor grad, Tensor input, object dim, bint keepdim):
         return grad
     if dim is None:
         flat = op_reshape(input, (-1,))
-        return op_reshape(exclusive_products(flat, 0) * grad, tensor_shape(input))
+        return op_reshape(op_conj(exclusive_products(flat, 0)) * grad, tensor_shape(input))
     others = exclusive_products(input, wrap_dim(dim, input.ndim))
     return expand_reduced(grad, tensor_shape(input), dim, keepdim) * op_conj(others)
 

@@ -94,7 +94,7 @@ struct AdamSettings {
   A l2, keep;  // weight decay: added to the gradient, or what is left of the parameter
   A beta2, rest2;
   A weight;  // of the way from the mean to the gradient
-  bool backwards;
+  bool far;  // which is more than half of it
   A step_size, correction, eps;
 
   explicit AdamSettings(const vt_value *v) {
@@ -105,10 +105,9 @@ struct AdamSettings {
     keep = decoupled ? static_cast<A>(1.0 - lr * decay) : A(1);
     beta2 = static_cast<A>(b2);
     rest2 = static_cast<A>(1.0 - b2);
-    // An interpolation starts at its nearer end, which makes it exact there.
     const A rest1 = static_cast<A>(1.0 - b1);
-    backwards = !(rest1 < A(0.5));
-    weight = backwards ? rest1 - A(1) : rest1;
+    far = !(rest1 < A(0.5));
+    weight = far ? rest1 - A(1) : rest1;
     step_size = static_cast<A>(lr / (1.0 - pow(b1, step)));
     correction = static_cast<A>(1.0 / sqrt(1.0 - pow(b2, step)));
     eps = static_cast<A>(v[7].re);
@@ -118,7 +117,8 @@ struct AdamSettings {
 VT_INLINE float square_root(float x) { return sqrtf(x); }
 VT_INLINE double square_root(double x) { return sqrt(x); }
 
-template <bool kL2, class A, class C>
+// kFar: the mean moves more than half of the way, so it is interpolated from the other end.
+template <bool kL2, bool kFar, class A, class C>
 void adam_run(const AdamSettings<A> &settings, int64_t n, C *p, const C *g, C *m, C *v) {
   const AdamSettings<A> s = settings;  // which the stores below cannot change
 #pragma omp simd
@@ -126,7 +126,7 @@ void adam_run(const AdamSettings<A> &settings, int64_t n, C *p, const C *g, C *m
     const A param = get(p[i]), old_mean = get(m[i]);
     A grad = get(g[i]) * s.sign;
     if (kL2) grad += param * s.l2;
-    const A mean = (s.backwards ? grad : old_mean) + s.weight * (grad - old_mean);
+    const A mean = (kFar ? grad : old_mean) + s.weight * (grad - old_mean);
     const A square = get(v[i]) * s.beta2 + s.rest2 * grad * grad;
     put(m[i], mean);
     put(v[i], square);
@@ -141,15 +141,17 @@ void adam_part(const vt_value *v, const AdamSettings<acc_t<T>> &settings, int64_
   Operand<T> params(v[0].arrays[k]), grads(v[1].arrays[k]);
   Operand<T> means(v[2].arrays[k]), squares(v[3].arrays[k]);
   const int64_t step = step_of(end - begin, params, grads, means, squares);
+  using A = acc_t<T>;
+  using C = loop_t<T>;
+  const auto run =
+      settings.l2 != 0
+          ? (settings.far ? adam_run<true, true, A, C> : adam_run<true, false, A, C>)
+          : (settings.far ? adam_run<false, true, A, C> : adam_run<false, false, A, C>);
   for (int64_t i = begin; i < end; i += step) {
     const int64_t n = min_of(step, end - i);
-    loop_t<T> *p = params.load(i, n), *m = means.load(i, n), *s = squares.load(i, n);
-    const loop_t<T> *g = grads.load(i, n);
-    if (settings.l2 != 0) {
-      adam_run<true>(settings, n, p, g, m, s);
-    } else {
-      adam_run<false>(settings, n, p, g, m, s);
-    }
+    C *p = params.load(i, n), *m = means.load(i, n), *s = squares.load(i, n);
+    const C *g = grads.load(i, n);
+    run(settings, n, p, g, m, s);
     params.store(i, n, p);
     means.store(i, n, m);
     squares.store(i, n, s);
