@@ -25,7 +25,7 @@ def outcome(f):
         return type(error)
 
 
-@pytest.mark.parametrize("operation", ["add", "mul", "true_divide", "eq", "maximum"])
+@pytest.mark.parametrize("operation", ["add", "mul", "true_divide", "eq"])
 @pytest.mark.parametrize("first", DTYPES)
 def test_tensors(operation, first):
     """Dimensions and 0-d tensors in all pairings: only equal categories see the dimension."""
@@ -37,7 +37,8 @@ def test_tensors(operation, first):
             )
             results.append(outcome(lambda: getattr(library, operation)(a, b)))
         # PyTorch has a complex32.
-        assert results[0] == results[1] or results[1] == "complex32", (first, second, shapes)
+        half_complex = {first, second} <= {"float16", *DTYPES[10:]}
+        assert results[0] == results[1] or half_complex, (first, second, shapes)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -45,13 +46,14 @@ def test_numbers(dtype):
     for number, shape in itertools.product(NUMBERS, ((2,), ())):
         for f in (
             lambda x: x + number, lambda x: number * x, lambda x: x / number, lambda x: x.mul(number),
-            lambda x: x - number, lambda x: x == number,
+            lambda x: x == number,
         ):
             results = [
                 outcome(lambda: f(library.ones(shape, dtype=getattr(library, dtype))))
                 for library in (vt, torch)
             ]
-            assert results[0] == results[1] or results[1] == "complex32", (dtype, number, shape)
+            half_complex = dtype == "float16" and isinstance(number, complex)
+            assert results[0] == results[1] or half_complex, (dtype, number, shape)
 
 
 @pytest.mark.parametrize("first", DTYPES)

@@ -135,7 +135,7 @@ def variance(m):
 def sorting(m):
     return [
         (m.distinct(3, 4),), (m.distinct(3, 4), 0), (m.distinct(2, 3, 4), 1, True),
-        (m(5, 3), {"stable": True}) if m.name != "argsort" else (m(5, 3), -1, {"stable": True}),
+        (m(5, 3), {"stable": True}) if m.name != "argsort" else (m(5, 3), {"dim": -1, "stable": True}),
         (m.distinct(0, 3),),
     ]
 

@@ -34,7 +34,8 @@ def refused(op, args, kwargs, pair=None):
         check(after, before, where=f"{where}: changed")
 
 
-NAMED = [op for op in OPS.values() if op.kind != "handwritten"]
+# PyTorch's are a bare schema, and Python that fails late.
+NAMED = [op for op in OPS.values() if op.kind != "handwritten" and op.name not in ("alias", "mse_loss")]
 
 
 @pytest.mark.parametrize("op", grid("wrong_types", NAMED))
@@ -143,6 +144,7 @@ WRONG = {
     "neg": [(m.mask(3),)], "sub": [(m.mask(3), m.mask(3))], "bitwise_not": [(m(3),)],
     "bitwise_and": [(m(3), m(3))], "lt": [(torch.tensor(1j), m(3))],
     "mean": [(torch.tensor([1]),)], "amax": [(torch.tensor([1j]),)],
+    "maximum": [(torch.tensor([1]), "x")],
     "add": [(torch.tensor([1]), torch.tensor([1]), {"alpha": 1.5})],
 }
 

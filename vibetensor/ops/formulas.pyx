@@ -111,6 +111,7 @@ cdef object prod_backward(Tensor grad, Tensor input, object dim, bint keepdim):
     cdef Tensor flat
     if input.ndim == 0:
         return grad
+    input = op_to_dtype(input, grad.dtype)
     if dim is None:
         flat = op_reshape(input, (-1,))
         return op_reshape(op_conj(exclusive_products(flat, 0)) * grad, tensor_shape(input))

@@ -1,7 +1,7 @@
 """Handwritten entries (see manual.pxd)."""
 from libc.string cimport memcpy
 
-from vibetensor.core.dtype cimport dtype_name
+from vibetensor.core.dtype cimport dtype_name, dtype_scalar_name
 from vibetensor.core.iterator cimport copy_into, float_value, int_value, run_kernel
 from vibetensor.core.tensor cimport (
     bump_version, tensor_alias, tensor_array, tensor_empty, tensor_empty_like, tensor_new_like,
@@ -95,8 +95,9 @@ cdef Tensor manual_randn_like(Tensor input, int dtype, bint requires_grad):
 
 cdef tuple canonical(Tensor input, tuple indices):
     """(indices padded and broadcast, their shape, remaining shape, place of the index dimensions)."""
-    cdef Tensor t, total = None
+    cdef Tensor t
     cdef int i
+    indices = integer_indices(input, indices)
     if len(indices) > input.ndim:
         raise IndexError(
             f"too many indices for tensor of dimension {input.ndim} (got {len(indices)})"
@@ -124,6 +125,29 @@ cdef tuple canonical(Tensor input, tuple indices):
     rest = tuple([input.sizes[i] for i in range(input.ndim) if padded[i] is None])
     neighbours = named[-1] - named[0] + 1 == len(named)
     return tuple(padded), shape, rest, named[0] if neighbours else 0
+
+
+cdef tuple integer_indices(Tensor input, tuple indices):
+    """Masks as the index tensors of their non-zero elements, other integers in int64."""
+    cdef Tensor t
+    result = []
+    for x in indices:
+        t = <Tensor>x
+        if x is None or t.dtype == VT_I64:
+            result.append(x)
+        elif t.dtype == VT_BOOL:
+            covered = tensor_shape(input)[len(result):len(result) + t.ndim]
+            if tensor_shape(t) != covered:
+                raise IndexError(
+                    f"The shape of the mask {list(tensor_shape(t))} does not match the shape of the "
+                    f"indexed dimensions {list(covered)}"
+                )
+            result.extend(op_unbind(manual_find(t), 1))
+        elif t.dtype == VT_I32:
+            result.append(op_to_dtype(t, VT_I64))
+        else:
+            result.append(x)
+    return tuple(result)
 
 
 cdef tuple broadcast_shape(list tensors):
@@ -167,7 +191,8 @@ cdef Tensor manual_index_put_(Tensor input, tuple indices, Tensor values, bint a
     if values.dtype != input.dtype:
         raise RuntimeError(
             f"Index put requires the source and destination dtypes match, got "
-            f"{input.dtype} for the destination and {values.dtype} for the source."
+            f"{dtype_scalar_name(input.dtype)} for the destination and "
+            f"{dtype_scalar_name(values.dtype)} for the source."
         )
     padded, shape, rest, place = canonical(input, indices)
     result = rest[:place] + shape + rest[place:]

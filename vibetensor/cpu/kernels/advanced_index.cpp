@@ -143,6 +143,13 @@ vt_status apply(const Plan &plan, S *self, O *other, const Op &op, vt_context *c
   IndexErrors errors;
   const int64_t positions = plan.positions.numel(), rest = plan.rest.numel();
   if (positions == 0 || rest == 0) return VT_OK;
+  if (kWriting) {  // a bad index must leave everything as it was
+    Offsets offsets;
+    for (int64_t p = 0; p < positions; p += kBlock) {
+      offsets.compute(plan, p, min_of(kBlock, positions - p), errors);
+    }
+    if (errors.status(context) != VT_OK) return VT_ERROR_INDEX;
+  }
   if (kWriting || rest > positions) {
     // Every part computes all offsets, which should not be most of its work.
     const int64_t grain = max_of(div_up(kGrainElements, positions), int64_t(16));

@@ -1,7 +1,6 @@
 // What the forward and the backward pass of attention share: the shape, the blocks they work on,
 // and the scores of a block.
 //
-//
 // Note [Attention blocks]
 // A block of queries is split into panels of kTileCols queries, and a panel is held transposed: one
 // query per vector lane. Scores are then made as keys x queries, a row of which is one key against

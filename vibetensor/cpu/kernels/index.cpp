@@ -256,6 +256,25 @@ struct FlatIndex {
 
 }  // namespace
 
+// Checks a whole int64 index before anything is written: a bad one must leave all as it was.
+static bool all_in_range(const vt_array &index, int64_t size, int dim, IndexErrors &errors) {
+  const Layout<1> l = layout_of(-1, false, index);
+  const int64_t step = inner_stride(l, 0);
+  bool good = true;
+  for_runs(l, 0, index.numel, [&](const int64_t *offset, int64_t n) {
+    const int64_t *from = data_of<const int64_t>(index) + offset[0];
+    for (int64_t i = 0; i < n; i++) {
+      if (VT_UNLIKELY(!in_range(from[i * step], size))) {
+        errors.raise(from[i * step], dim, size);
+        good = false;
+      }
+    }
+  });
+  return good;
+}
+
+static int64_t size_along(const vt_array &a, int64_t dim) { return a.ndim > 0 ? a.sizes[dim] : 1; }
+
 // input, index (int64), out (of the index's shape); dim.
 vt_status gather_cpu(const vt_array *a, const vt_value *v, vt_context *context) {
   Walk w(a[2], a[1], a[0], static_cast<int>(v[0].i));
@@ -271,6 +290,9 @@ vt_status gather_cpu(const vt_array *a, const vt_value *v, vt_context *context) 
 vt_status scatter_cpu(const vt_array *a, const vt_value *v, vt_context *context) {
   const Walk w(a[2], a[1], a[0], static_cast<int>(v[0].i));
   IndexErrors errors;
+  if (!all_in_range(a[1], size_along(a[0], v[0].i), static_cast<int>(v[0].i), errors)) {
+    return errors.status(context);
+  }
   const vt_status status = dispatch_size(a[0].dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     write_all(Assign<T>(), w, data_of<const T>(a[2]), data_of<const int64_t>(a[1]),
@@ -281,6 +303,10 @@ vt_status scatter_cpu(const vt_array *a, const vt_value *v, vt_context *context)
 
 // out (holds the input), index (int64), source; dim.
 vt_status scatter_add_cpu(const vt_array *a, const vt_value *v, vt_context *context) {
+  IndexErrors errors;
+  if (!all_in_range(a[1], size_along(a[0], v[0].i), static_cast<int>(v[0].i), errors)) {
+    return errors.status(context);
+  }
   return dispatch<kAll>(a[0].dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     return add_typed<T, false>(a[0], a[1], data_of<const int64_t>(a[1]), a[2],
