@@ -1,4 +1,5 @@
 """Seconds: one check of each room of the library and of each kind of operator."""
+
 import pathlib
 import tempfile
 
@@ -6,8 +7,7 @@ import numpy as np
 import pytest
 
 import vibetensor as vt
-from vibetensor import nn
-from vibetensor import optim
+from vibetensor import nn, optim
 from vibetensor.nn import functional as F
 
 
@@ -22,7 +22,9 @@ def test_memory_is_shared_with_numpy():
     a = np.zeros(3, dtype=np.float32)
     x = vt.from_numpy(a)
     x.add_(1)
-    assert a.tolist() == [1, 1, 1] and x.numpy() is not a and vt.from_dlpack(x).tolist() == [1, 1, 1]
+    assert (
+        a.tolist() == [1, 1, 1] and x.numpy() is not a and vt.from_dlpack(x).tolist() == [1, 1, 1]
+    )
 
 
 def test_pointwise():

@@ -43,3 +43,10 @@ globals().update(_ops.surface("vt"))
 
 newaxis = None
 __version__ = "0.1.0"
+
+
+def get_include():
+    """The folder of the C headers, for extensions that ``cimport vibetensor``."""
+    import os
+
+    return os.path.join(os.path.dirname(__file__), "include")

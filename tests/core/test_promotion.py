@@ -1,4 +1,5 @@
 """Promotion against torch.result_type and what add, mul and div really return: 12 x 12 and numbers."""
+
 import itertools
 
 import pytest
@@ -7,8 +8,18 @@ import torch
 import vibetensor as vt
 
 DTYPES = (
-    "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64",
-    "complex64", "complex128",
+    "bool",
+    "uint8",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "float16",
+    "bfloat16",
+    "float32",
+    "float64",
+    "complex64",
+    "complex128",
 )
 NUMBERS = (True, 3, 1.5, 2j)
 
@@ -33,7 +44,8 @@ def test_tensors(operation, first):
         results = []
         for library in (vt, torch):
             a, b = (
-                library.ones(shape, dtype=getattr(library, d)) for shape, d in zip(shapes, (first, second))
+                library.ones(shape, dtype=getattr(library, d))
+                for shape, d in zip(shapes, (first, second))
             )
             results.append(outcome(lambda: getattr(library, operation)(a, b)))
         # PyTorch has a complex32.
@@ -45,7 +57,10 @@ def test_tensors(operation, first):
 def test_numbers(dtype):
     for number, shape in itertools.product(NUMBERS, ((2,), ())):
         for f in (
-            lambda x: x + number, lambda x: number * x, lambda x: x / number, lambda x: x.mul(number),
+            lambda x: x + number,
+            lambda x: number * x,
+            lambda x: x / number,
+            lambda x: x.mul(number),
             lambda x: x == number,
         ):
             results = [

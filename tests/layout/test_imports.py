@@ -19,7 +19,8 @@ PACKAGE = ROOT / "vibetensor"
 # Layers from the bottom up, each with the modules that belong to it; the first match counts. Storage is
 # plain C (core/storage.h), so no import can name it.
 LAYERS = [
-    ("types", ["core", "core.types", "core.errors", "core.dtype", "core.device"]),
+    # Declarations are data that any layer may read; they import nothing.
+    ("types", ["opdefs", "opdefs.*", "core", "core.types", "core.errors", "core.dtype", "core.device"]),
     ("geometry", ["core.geometry"]),
     ("tensor", ["core.tensor"]),
     (
@@ -34,8 +35,22 @@ LAYERS = [
             "core.dlpack",
         ],
     ),
-    ("dispatch", ["core.dispatch"]),
-    ("autograd", ["autograd.node", "autograd.engine", "autograd.grad_mode"]),
+    # The entries are look-ups in the dispatch table by operator number; no operator is imported.
+    ("dispatch", ["core.dispatch", "ops.entries"]),
+    (
+        "autograd",
+        [
+            "autograd.node",
+            "autograd.ready_queue",
+            "autograd.basics",
+            "autograd.history",
+            "autograd.gradients",
+            "autograd.hooks",
+            "autograd.engine",
+            "autograd.grad_mode",
+            "utils.hooks",  # removable handles
+        ],
+    ),
     ("ops", ["ops", "ops.*"]),
     ("Python API", ["*"]),
 ]

@@ -146,7 +146,7 @@ def test_load_state_dict_errors(kind, strict):
 
 def shapeless(text):
     """The lines of an error, with shapes written in one way."""
-    return re.sub(r"torch\.Size\((\[.*?\])\)", r"\1", text).split("\n\t")
+    return re.sub(r"(?:torch|vibetensor)\.Size\((\[.*?\])\)", r"\1", text).split("\n\t")
 
 
 def test_load_state_dict_assign(module):

@@ -1,4 +1,5 @@
 """Wrong input: PyTorch's exception type (or a subclass), a message that helps, and nothing changed."""
+
 import warnings
 
 import pytest
@@ -35,7 +36,9 @@ def refused(op, args, kwargs, pair=None):
 
 
 # PyTorch's are a bare schema, and Python that fails late.
-NAMED = [op for op in OPS.values() if op.kind != "handwritten" and op.name not in ("alias", "mse_loss")]
+NAMED = [
+    op for op in OPS.values() if op.kind != "handwritten" and op.name not in ("alias", "mse_loss")
+]
 
 
 @pytest.mark.parametrize("op", grid("wrong_types", NAMED))
@@ -49,7 +52,9 @@ def test_wrong_types(op):
     refused(op, (*args, *[object()] * 9), kwargs)
 
 
-@pytest.mark.parametrize("op", grid("shapes", [o for o in OPS.values() if o.kind == "pointwise" and len(o.tensors) > 1]))
+@pytest.mark.parametrize(
+    "op", grid("shapes", [o for o in OPS.values() if o.kind == "pointwise" and len(o.tensors) > 1])
+)
 def test_shapes_that_do_not_broadcast(op):
     rest = (m(3, 4),) if len(op.tensors) == 3 else ()
     dtype = torch.int64 if op.name.startswith("bitwise") else torch.float32
@@ -78,22 +83,33 @@ def test_dims_out_of_range(op):
 
 i = torch.tensor([0, 7])
 WRONG = {
-    "as_strided": [(m(3), (4,), (1,)), (m(3), (2,), (1, 1)), (m(3), (-1,), (1,)), (m(3), (2,), (1,), 2)],
+    "as_strided": [
+        (m(3), (4,), (1,)),
+        (m(3), (2,), (1, 1)),
+        (m(3), (-1,), (1,)),
+        (m(3), (2,), (1,), 2),
+    ],
     "view": [(m(3, 4), (5, -1)), (m(3, 4), (-1, -1)), (m(3, 4).t(), (12,)), (m(3, 4), (3, 5))],
     "reshape": [(m(3, 4), (5, -1)), (m(3, 4), (3, 5)), (m(3, 4), (-1, -1))],
     "permute": [(m(3, 4), (0,)), (m(3, 4), (0, 0)), (m(3, 4), (0, 2))],
     "transpose": [(m(3, 4), 0, 2), (m(3, 4), -3, 0)],
     "t": [(m(2, 3, 4),)],
     "expand": [(m(3, 4), (3, 5)), (m(3, 4), (4,)), (m(4), (-1, 4))],
-    "squeeze": [(m(3), 1)], "unsqueeze": [(m(3), 2), (m(3), -3)],
+    "squeeze": [(m(3), 1)],
+    "unsqueeze": [(m(3), 2), (m(3), -3)],
     "select": [(m(3), 0, 3), (m(3), 0, -4), (m(), 0, 0), (m(3), 1, 0)],
     "narrow": [(m(3), 0, 2, 2), (m(3), 0, 4, 0), (m(3), 0, 0, -1), (m(3), 1, 0, 1)],
     "diagonal": [(m(3),), (m(3, 4), 0, 0, 0), (m(3, 4), 0, 2, 0)],
-    "view_as_real": [(m(3),)], "unbind": [(m(),), (m(3), 1)],
-    "tril": [(m(3),)], "triu": [(m(3),)],
-    "normal_": [(m(3), 0.0, -1.0)], "uniform_": [(m(3), 2.0, 1.0)], "bernoulli_": [(m(3), 2.0)],
+    "view_as_real": [(m(3),)],
+    "unbind": [(m(),), (m(3), 1)],
+    "tril": [(m(3),)],
+    "triu": [(m(3),)],
+    "normal_": [(m(3), 0.0, -1.0)],
+    "uniform_": [(m(3), 2.0, 1.0)],
+    "bernoulli_": [(m(3), 2.0)],
     "multinomial": [(m(3), 4), (m(3).abs(), 0), (-m(3).abs() - 1, 1), (m(2, 2, 2), 1)],
-    "copy_": [(m(3), m(4)), (m(3), m(2, 3))], "fill_": [(m(3), m(2))],
+    "copy_": [(m(3), m(4)), (m(3), m(2, 3))],
+    "fill_": [(m(3), m(2))],
     "gather": [(m(3, 4), 2, i), (m(3), 0, i), (m(3), 0, m(2)), (m(3, 4), 0, i)],
     "scatter_add": [(m(3), 0, i, m(2)), (m(3), 0, i, m(1)), (m(3), 0, m(2), m(2))],
     "scatter": [(m(3), 0, i, 1.0), (m(3), 0, i, m(1)), (m(3), 1, i, 1.0)],
@@ -105,26 +121,44 @@ WRONG = {
     "stack": [([],), ([m(3), m(2)],), ([m(3)], 2)],
     "split": [(m(3), -1), (m(3), (1, 1)), (m(3), 1, 1), (m(3), 0)],
     "chunk": [(m(3), 0), (m(3), 1, 1)],
-    "sort": [(m(3), 1)], "argsort": [(m(3), 1)], "topk": [(m(3), 4), (m(3), 1, 1), (m(3), -1)],
-    "max": [(m(0),), (m(3), 1), (m(3, 0), 1)], "min": [(m(0),), (m(3), 1)],
+    "sort": [(m(3), 1)],
+    "argsort": [(m(3), 1)],
+    "topk": [(m(3), 4), (m(3), 1, 1), (m(3), -1)],
+    "max": [(m(0),), (m(3), 1), (m(3, 0), 1)],
+    "min": [(m(0),), (m(3), 1)],
     "mm": [(m(3, 4), m(3, 4)), (m(3), m(3)), (m(3, 4), m(4, 2).double())],
     "bmm": [(m(2, 3, 4), m(3, 4, 2)), (m(3, 4), m(4, 3)), (m(2, 3, 4), m(2, 3, 4))],
     "addmm": [(m(3, 3), m(3, 4), m(4, 2)), (m(2), m(3, 4), m(3, 2)), (m(2), m(4), m(4, 2))],
     "matmul": [(m(3, 4), m(3, 4)), (m(), m(3)), (m(2, 3, 4), m(3, 4, 2)), (m(3), m(3).double())],
     "linear": [(m(3, 4), m(2, 3)), (m(3, 4), m(2, 4), m(3))],
-    "conv1d": [(m(2, 3, 7), m(4, 2, 3)), (m(2, 3, 2), m(4, 3, 3)), (m(2, 3), m(3)), (m(2, 3, 7), m(4, 3, 3), None, 0),
-               (m(2, 3, 7), m(4, 3, 3), m(3))],
+    "conv1d": [
+        (m(2, 3, 7), m(4, 2, 3)),
+        (m(2, 3, 2), m(4, 3, 3)),
+        (m(2, 3), m(3)),
+        (m(2, 3, 7), m(4, 3, 3), None, 0),
+        (m(2, 3, 7), m(4, 3, 3), m(3)),
+    ],
     "log_softmax": [(m(3), 1)],
     "layer_norm": [(m(3, 4), (3,)), (m(3, 4), (4,), m(3)), (m(3, 4), ())],
     "rms_norm": [(m(3, 4), (3,)), (m(3, 4), (4,), m(3))],
-    "cross_entropy": [(m(3, 4), m.index(2, high=4)), (m(3, 4), torch.tensor([0, 4, 1])), (m(3, 4), m(3)),
-                      (m(3, 4), m.index(3, high=4), {"reduction": "x"}), (m(3, 4), m.index(3, high=4), m(3))],
+    "cross_entropy": [
+        (m(3, 4), m.index(2, high=4)),
+        (m(3, 4), torch.tensor([0, 4, 1])),
+        (m(3, 4), m(3)),
+        (m(3, 4), m.index(3, high=4), {"reduction": "x"}),
+        (m(3, 4), m.index(3, high=4), m(3)),
+    ],
     "nll_loss": [(m(3, 4), m.index(2, high=4)), (m(3, 4), m.index(3, high=4), {"reduction": "x"})],
     "mse_loss": [(m(3), m(2)), (m(3), m(3), {"reduction": "x"})],
-    "embedding": [(torch.tensor([5]), m(5, 4)), (m(2), m(5, 4)), (torch.tensor([-1]), m(5, 4)),
-                  (torch.tensor([1]), m(5, 4), 7)],
+    "embedding": [
+        (torch.tensor([5]), m(5, 4)),
+        (m(2), m(5, 4)),
+        (torch.tensor([-1]), m(5, 4)),
+        (torch.tensor([1]), m(5, 4), 7),
+    ],
     "scaled_dot_product_attention": [
-        (m(2, 3, 4), m(2, 5, 4), m(2, 5, 4), m(4, 5)), (m(2, 3, 4), m(2, 5, 3), m(2, 5, 4)),
+        (m(2, 3, 4), m(2, 5, 4), m(2, 5, 4), m(4, 5)),
+        (m(2, 3, 4), m(2, 5, 3), m(2, 5, 4)),
         (m(2, 3, 4), m(2, 5, 4), m(2, 5, 4), m(3, 5), {"is_causal": True}),
     ],
     "dropout": [(m(3), 2.0), (m(3), -0.1)],
@@ -135,15 +169,22 @@ WRONG = {
     "where": [(m(3), m(3), m(3)), (m.mask(3), m(2), m(3))],
     "masked_fill": [(m(3), m(3), 1.0), (m(3), m.mask(2), 1.0), (m(3), m.mask(3), m(2))],
     "masked_fill_": [(m(3), m.mask(2, 3), 1.0), (m(3).int(), m.mask(3), 1j)],
-    "flatten": [(m(2, 3), 1, 0), (m(2, 3), 2)], "flip": [(m(3), (0, 0)), (m(3), (1,))],
+    "flatten": [(m(2, 3), 1, 0), (m(2, 3), 2)],
+    "flip": [(m(3), (0, 0)), (m(3), (1,))],
     "movedim": [(m(2, 3), 0, 2), (m(2, 3), (0, 1), (0,))],
-    "broadcast_to": [(m(3), (4,))], "sum_to_size": [(m(3), (2,))], "expand_as": [(m(3), m(4))],
+    "broadcast_to": [(m(3), (4,))],
+    "sum_to_size": [(m(3), (2,))],
+    "expand_as": [(m(3), m(4))],
     "floor_divide": [(torch.tensor([1]), torch.tensor([0]))],
     "remainder": [(torch.tensor([1]), torch.tensor([0]))],
     "fmod": [(torch.tensor([1]), torch.tensor([0]))],
-    "neg": [(m.mask(3),)], "sub": [(m.mask(3), m.mask(3))], "bitwise_not": [(m(3),)],
-    "bitwise_and": [(m(3), m(3))], "lt": [(torch.tensor(1j), m(3))],
-    "mean": [(torch.tensor([1]),)], "amax": [(torch.tensor([1j]),)],
+    "neg": [(m.mask(3),)],
+    "sub": [(m.mask(3), m.mask(3))],
+    "bitwise_not": [(m(3),)],
+    "bitwise_and": [(m(3), m(3))],
+    "lt": [(torch.tensor(1j), m(3))],
+    "mean": [(torch.tensor([1]),)],
+    "amax": [(torch.tensor([1j]),)],
     "maximum": [(torch.tensor([1]), "x")],
     "add": [(torch.tensor([1]), torch.tensor([1]), {"alpha": 1.5})],
 }

@@ -1,4 +1,5 @@
 """In-place forms and out=: value, identity, and what is refused, against PyTorch."""
+
 import warnings
 
 import pytest
@@ -52,7 +53,9 @@ def test_inplace_moves_the_version(op):
     pytest.fail("no sample runs in place")
 
 
-@pytest.mark.parametrize(("op", "dtype"), grid("out", OUT, (torch.int64, torch.float32, torch.complex64)))
+@pytest.mark.parametrize(
+    ("op", "dtype"), grid("out", OUT, (torch.int64, torch.float32, torch.complex64))
+)
 def test_out(op, dtype):
     """The right `out`, one of another shape (resized), another dtype, another layout."""
     function, peer = functions(op)
@@ -70,14 +73,19 @@ def test_out(op, dtype):
         if result.ndim == 2:
             outs.append(torch.empty(result.shape[::-1], dtype=result.dtype).t())
         for out in outs:
+
             def with_out(f):
                 def call_it(out, *args, **kwargs):
                     returned = f(*args, **kwargs, out=out)
                     assert returned is out
                     return returned
+
                 return call_it
 
-            if call(peer, args, kwargs | {"out": fresh(out)})[1] is not None and out.dtype == result.dtype:
+            if (
+                call(peer, args, kwargs | {"out": fresh(out)})[1] is not None
+                and out.dtype == result.dtype
+            ):
                 continue  # forms without out=, or a resize that PyTorch trips over
             if out.dtype == result.dtype:
                 found = both(op, (out, *args), kwargs, (with_out(function), with_out(peer)))
@@ -91,7 +99,11 @@ def test_out(op, dtype):
                     continue
                 found = mine.to(getattr(vt, str(result.dtype)[6:])), value.to(result.dtype)
             if found is not None:
-                check(*found, where=f"{op.name} out={out.dtype} {describe(args, kwargs)}", strides=True)
+                check(
+                    *found,
+                    where=f"{op.name} out={out.dtype} {describe(args, kwargs)}",
+                    strides=True,
+                )
 
 
 @pytest.mark.parametrize("op", grid("out_autograd", OUT))

@@ -1,4 +1,5 @@
 """The same values in every layout: transposed, sliced, expanded, negative strides, rank above 8, empty."""
+
 import warnings
 
 import pytest
@@ -6,13 +7,15 @@ import torch
 
 import vibetensor as vt
 
-from .oracle import OPS, both, call, check, describe, fresh, functions, gap, grid, ours, tensors
+from .oracle import OPS, both, call, check, describe, fresh, functions, grid, ours, tensors
 from .samples import RANDOM, samples
 
 # The order of equals is not promised.
 ORDERED = {"sort", "argsort", "topk", "argmax", "argmin", "max", "min"}
 LAYOUTS = ("transposed", "sliced", "offset", "expanded", "negative")
-TESTED = [op for op in OPS.values() if op.name not in RANDOM and op.name not in ("view", "as_strided")]
+TESTED = [
+    op for op in OPS.values() if op.name not in RANDOM and op.name not in ("view", "as_strided")
+]
 
 
 @pytest.fixture(autouse=True)
@@ -69,11 +72,15 @@ def test_layouts(op, layout):
                 # fresh() drops strides of PyTorch's side; ours are made apart.
                 function, peer = functions(op)
                 expected, error = call(peer, fresh(list(args)), fresh(kwargs))
-                if error is None and not gap(op, dtype):
-                    check(function(*reversed_(list(args)), **reversed_(kwargs)), expected, where=where)
+                mine, our_error = call(function, reversed_(list(args)), reversed_(kwargs))
+                if error is None and not isinstance(our_error, NotImplementedError):
+                    assert our_error is None, f"{where}: {our_error!r}"
+                    check(mine, expected, where=where)
                 continue
             args, kwargs = laid_out(list(args), layout), laid_out(kwargs, layout)
-            if layout == "expanded" and (op.name.endswith("_") or kwargs.get("inplace") or op.name in ORDERED):
+            if layout == "expanded" and (
+                op.name.endswith("_") or kwargs.get("inplace") or op.name in ORDERED
+            ):
                 continue
             pair = functions(op)
             mine, error = call(pair[0], keep(args), keep(kwargs))
@@ -104,17 +111,29 @@ def keep(value):
 
 def test_rank_64():
     x, y = vt.ones((1,) * 60 + (2, 1, 1, 2)), torch.ones((1,) * 60 + (2, 1, 1, 2))
-    for f in (lambda t: t + t.transpose(-1, 60), lambda t: t.sum((60, 63)), lambda t: t.permute(*range(63, -1, -1))):
+    for f in (
+        lambda t: t + t.transpose(-1, 60),
+        lambda t: t.sum((60, 63)),
+        lambda t: t.permute(*range(63, -1, -1)),
+    ):
         check(f(x), f(y), strides=True)
     with pytest.raises(RuntimeError):
         x.unsqueeze(0)
 
 
-@pytest.mark.parametrize("op", grid("mixed", [o for o in TESTED if o.kind == "pointwise" and len(o.tensors) == 2]))
+@pytest.mark.parametrize(
+    "op", grid("mixed", [o for o in TESTED if o.kind == "pointwise" and len(o.tensors) == 2])
+)
 def test_output_strides_follow_the_inputs(op):
     a = torch.ones(2, 3, 4, dtype=torch.int32)
     shuffled = a.permute(2, 0, 1).contiguous().permute(1, 2, 0)
-    for x, y in ((a, shuffled), (shuffled, a), (shuffled, shuffled), (a[:, :1], shuffled), (a[0, 0], shuffled)):
+    for x, y in (
+        (a, shuffled),
+        (shuffled, a),
+        (shuffled, shuffled),
+        (a[:, :1], shuffled),
+        (a[0, 0], shuffled),
+    ):
         found = both(op, (x, y), {})
         if found is not None:
             check(*found, where=describe((x, y), {}), strides=True)

@@ -1,4 +1,5 @@
 """nan, inf, -0., denormals and integer extremes through every pointwise operator and reduction."""
+
 import warnings
 
 import pytest
@@ -14,7 +15,9 @@ UNSIGNED = {"maximum", "minimum", "gelu"}
 INF, NAN = float("inf"), float("nan")
 REAL = (torch.bool, *INTEGRAL, *FLOATING)
 POINTWISE = [op for op in OPS.values() if op.kind == "pointwise"] + [OPS["pow"], OPS["silu"]]
-FOLDS = [op for op in OPS.values() if op.kind == "reduction"] + [OPS[n] for n in ("var", "cumsum", "softmax", "log_softmax")]
+FOLDS = [op for op in OPS.values() if op.kind == "reduction"] + [
+    OPS[n] for n in ("var", "cumsum", "softmax", "log_softmax")
+]
 
 
 @pytest.fixture(autouse=True)
@@ -29,11 +32,37 @@ def specials(dtype):
         return torch.tensor([False, True])
     if dtype in INTEGRAL:
         info = torch.iinfo(dtype)
-        return torch.tensor([0, 1, 2, 3, info.max, info.max - 1, info.min, info.min + 1], dtype=dtype)
+        return torch.tensor(
+            [0, 1, 2, 3, info.max, info.max - 1, info.min, info.min + 1], dtype=dtype
+        )
     info = torch.finfo(dtype)
     return torch.tensor(
-        [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, INF, -INF, NAN, info.max, info.min, info.tiny,
-         -info.tiny, info.smallest_normal / 2, info.eps, 3.0, 88.0, -88.0, 710.0, 1e4, -104.0],
+        [
+            0.0,
+            -0.0,
+            1.0,
+            -1.0,
+            0.5,
+            -0.5,
+            1.5,
+            2.5,
+            -2.5,
+            INF,
+            -INF,
+            NAN,
+            info.max,
+            info.min,
+            info.tiny,
+            -info.tiny,
+            info.smallest_normal / 2,
+            info.eps,
+            3.0,
+            88.0,
+            -88.0,
+            710.0,
+            1e4,
+            -104.0,
+        ],
         dtype=dtype,
     )
 
@@ -69,7 +98,10 @@ def test_folds(op, dtype):
         x = x[(x.abs() < 1e4 + 1) | ~x.isfinite()]  # beyond, a sum depends on its order
     rows = [x, x[:9], torch.tensor([NAN, 1.0]).to(dtype), torch.stack([x, x.flip(0)])]
     if dtype in FLOATING:
-        rows += [torch.tensor(v, dtype=dtype) for v in ([INF, 1.0], [-INF, -INF], [INF, -INF], [NAN, INF, 2])]
+        rows += [
+            torch.tensor(v, dtype=dtype)
+            for v in ([INF, 1.0], [-INF, -INF], [INF, -INF], [NAN, INF, 2])
+        ]
         rows += [torch.full((40,), -0.0, dtype=dtype)]
     if op.name == "argmax" or op.name == "argmin":
         rows = [r.unique() if dtype not in FLOATING else r for r in rows]

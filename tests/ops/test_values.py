@@ -1,4 +1,5 @@
 """Every operator in every dtype: value, dtype, shape and strides against PyTorch."""
+
 import operator
 import warnings
 
@@ -30,8 +31,10 @@ def test_values(op, dtype):
         found = both(op, args, kwargs)
         if found is not None:
             check(
-                *found, where=op.name + describe(args, kwargs),
-                strides=op.kind in ("pointwise", "view"), values=op.name not in RANDOM,
+                *found,
+                where=op.name + describe(args, kwargs),
+                strides=op.kind in ("pointwise", "view"),
+                values=op.name not in RANDOM,
             )
 
 
@@ -57,7 +60,13 @@ def test_python_operators(op, dtype):
         elif name.startswith("__i"):
             cases = [(x, y), (x, 2), (x, 1.5)]
         else:
-            cases = [(x, y), (x, 2), (2, x + x if dtype == torch.bool else m.nonzero(3)), (x, 1.5), (1.5, y)]
+            cases = [
+                (x, y),
+                (x, 2),
+                (2, x + x if dtype == torch.bool else m.nonzero(3)),
+                (x, 1.5),
+                (1.5, y),
+            ]
         for args in cases:
             found = both(op, args, {}, (python_operator(name),) * 2)
             if found is not None:

@@ -206,6 +206,8 @@ cdef tuple wrap_outputs(FunctionNode node, tuple args, tuple results, bint recor
         )
         differentiable += wants_history
         if not wants_history:
+            if recorded:
+                node_set_meta(node, <int>i, t)  # backward gets zeros of this shape for it
             if needs_grad(t):
                 if is_input:
                     t = tensor_alias(t)

@@ -299,6 +299,10 @@ cdef Tensor pointwise(const vt_pointwise* op, PyObject** inputs, const vt_value*
         out = tensor_new_like(<Tensor>inputs[0], output_dtype(op.result, dtype))
     elif <PyObject*>out is not inputs[0] or op.result != RESULT_SAME:
         return general(op, inputs, params, out)
+    else:
+        for k in range(1, n):
+            if (<Tensor>inputs[k]).storage == out.storage:
+                return general(op, inputs, params, out)
     loop = vt_cpu_loops[op.functor][dtype]
     data[0] = out.data
     steps[0] = itemsize(out.dtype)

@@ -116,7 +116,8 @@ cdef Tensor clamp_inplace(Tensor input, object low, object high):
     if low is None and high is None:
         raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
     if isinstance(low, Tensor) or isinstance(high, Tensor):
-        return op_copy_(input, clamp_composite(input, low, high), False)
+        # The gradient reads the input, so it needs a copy that the write leaves alone.
+        return op_copy_(input, clamp_composite(op__clone(input, False), low, high), False)
     if promoted(promoted(input, low), high) is not input:
         raise RuntimeError(
             f"result type Float can't be cast to the desired output type "
