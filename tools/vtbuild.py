@@ -14,7 +14,7 @@ from mesonpy import *  # noqa: F403
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-import cuda_root  # noqa: E402
+import cuda_root
 
 # The metapackage pins nvcc, its compiler stages and the headers to one release.
 NVCC_WHEELS = "cuda-toolkit[nvcc,cccl,profiler]==13.0.3"

@@ -9,12 +9,12 @@ if __package__ in (None, ""):
 
     __package__ = "_gen"
 
-from .cpp import PARTS, pointwise_cpp, registry_cpp  # noqa: E402
-from .docs import ops_md  # noqa: E402
-from .entries import entries_pxd, op_ids  # noqa: E402
-from .family import family_pyx  # noqa: E402
-from .load import load  # noqa: E402
-from .pyi import stubs_pyi  # noqa: E402
+from .cpp import PARTS, pointwise_cpp, registry_cpp
+from .docs import ops_md
+from .entries import entries_pxd, op_ids
+from .family import family_pyx
+from .load import load
+from .pyi import stubs_pyi
 
 
 def files():

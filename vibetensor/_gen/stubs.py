@@ -1,5 +1,4 @@
 """Python functions and methods: argument checks, then the C entry."""
-from . import schema
 
 CHECKS = {
     "int": "int_arg", "float": "float_arg", "bool": "bool_arg", "list[int]": "ints_arg",

@@ -2,7 +2,7 @@
 
 from vibetensor.nn import functional, init, utils
 from vibetensor.nn.module import Module
-from vibetensor.nn.modules import *  # noqa: F403
+from vibetensor.nn.modules import *
 from vibetensor.nn.modules import __all__ as _modules
 from vibetensor.nn.parameter import Parameter
 

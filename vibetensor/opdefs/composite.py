@@ -3,7 +3,6 @@ from __future__ import annotations
 
 from . import Number, Tensor, composite, dtype, manual
 
-
 # --- arithmetic ----------------------------------------------------------------------------------------
 
 @composite(surfaces=("vt", "Tensor", "out"), aliases=("divide",))

@@ -1,7 +1,19 @@
 """Pointwise operators: arithmetic, elementary functions, activations, comparisons, selection."""
 from __future__ import annotations
 
-from . import ALL, BOOL, COMPLEX, FLOATING, INTEGRAL, NUMERIC, REAL, Number, Scalar, Tensor, pointwise
+from . import (
+    ALL,
+    BOOL,
+    COMPLEX,
+    FLOATING,
+    INTEGRAL,
+    NUMERIC,
+    REAL,
+    Number,
+    Scalar,
+    Tensor,
+    pointwise,
+)
 
 BOTH = ("vt", "Tensor", "inplace", "out")
 UNARY = ("vt", "Tensor", "inplace", "vt_", "out")

@@ -91,11 +91,18 @@ inline void pack_panel(T *to, const S *b, int64_t b_k, int64_t b_col, int64_t k,
         transpose_copy(to + p * TC, TC, rows, kRun, w, run);
       }
     }
-  } else if (w == TC) {
-    for (int64_t p = 0; p < k; p++) read_run(to + p * TC, b + p * b_k, b_col, TC);
-  } else {
-    for (int64_t p = 0; p < k; p++) read_run(to + p * TC, b + p * b_k, b_col, w);
+    return;
   }
+  if constexpr (std::is_same<S, T>::value) {
+    if (b_col == 1 && w == TC) {
+      for (int64_t p = 0; p < k; p++) {
+#pragma GCC unroll 2
+        for (int q = 0; q < TC; q += kLanes<T>) store(to + p * TC + q, load(b + p * b_k + q));
+      }
+      return;
+    }
+  }
+  for (int64_t p = 0; p < k; p++) read_run(to + p * TC, b + p * b_k, b_col, w);
 }
 
 // ---- one row or one column ----
