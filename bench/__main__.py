@@ -11,8 +11,12 @@ SUBJECTS = {"overhead": overhead.main, "train": train.main}
 
 def main() -> int:
     """Run the subject that the command line names."""
+    usage = f"usage: python -m bench {{{','.join(SUBJECTS)}}} [options]"
+    if sys.argv[1:] and sys.argv[1] in ("-h", "--help"):
+        print(usage)
+        return 0
     if len(sys.argv) < 2 or sys.argv[1] not in SUBJECTS:
-        print(f"usage: python -m bench {{{','.join(SUBJECTS)}}} [options]", file=sys.stderr)
+        print(usage, file=sys.stderr)
         return 2
     SUBJECTS[sys.argv[1]](sys.argv[2:])
     return 0

@@ -119,6 +119,8 @@ def test_collected_nodes_are_used_again_once_each():
             y.register_hook(lambda g, y=y: None)
         del y
         gc.collect()
+    with pytest.raises(TypeError):
+        vt.autograd.Node()
     alive = [leaf() * 2 for _ in range(5000)]
     gc.collect()
     assert len({id(y.grad_fn) for y in alive}) == len(alive)

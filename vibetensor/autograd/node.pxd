@@ -100,7 +100,6 @@ cdef enum:
     NODE_HEAP_SIZES = 8         # the sizes of output 0
     NODE_RUNS_UNDEFINED = 16    # runs even where no gradient arrived at all (a Python Function)
     NODE_WRAPPED = 32           # grads[0] is a borrowed pointer to the copy-slices node around it
-    NODE_TRACKED = 64           # known to the cycle collector
 
 # What hangs on a node, or on a leaf (Tensor.accumulate), only when somebody asked for it.
 cdef class NodeHooks:

@@ -298,7 +298,6 @@ cdef NodeHooks node_hooks(Node node):
         incref(<PyObject*>h)
         node.hooks = <PyObject*>h
         vt_track(<PyObject*>node)
-        node.heap |= NODE_TRACKED
     return <NodeHooks>node.hooks
 
 

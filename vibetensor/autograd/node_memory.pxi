@@ -79,12 +79,10 @@ cdef void dealloc(PyObject* o) noexcept:
     """Frees a node and, without recursion, all that only it kept alive: a chain of a million nodes
     is freed in a loop."""
     global pending, releasing
+    if PyObject_GC_IsTracked(o):
+        PyObject_GC_UnTrack(o)
     if Py_TYPE(o) is not <PyTypeObject*>Node:
         incref(<PyObject*>Py_TYPE(o))  # a Python type may die before the node is finished
-        if PyObject_GC_IsTracked(o):
-            PyObject_GC_UnTrack(o)
-    elif (<Node>o).heap & NODE_TRACKED:
-        PyObject_GC_UnTrack(o)
     if releasing:
         # `fn` and the rest of the contents are still needed; `seq` is not.
         (<Node>o).seq = <uint64_t>pending

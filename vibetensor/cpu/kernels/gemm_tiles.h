@@ -236,14 +236,15 @@ VT_NOINLINE void multiply_into(int64_t m, int64_t n, int64_t k, const T *a, int6
 }
 
 // Rows and columns of the result of g from (i0, j0) on, finished: n columns, of which B must hold
-// whole vectors.
+// whole vectors. A and B are the blocks that belong to them.
 template <class T>
 VT_NOINLINE void multiply_finish(const GemmCall<T> &g, int64_t i0, int64_t m, int64_t j0, int64_t n,
-                                 const T *b, int64_t b_k, int64_t b_panel) {
+                                 const T *a, int64_t a_row, int64_t a_k, const T *b, int64_t b_k,
+                                 int64_t b_panel) {
   constexpr int L = kLanes<T>;
   const bool plain = !g.init && g.alpha == T(1);
   const bool whole = plain || (g.init && g.init_col == 1);
-  multiply_tiles<T>(m, div_up(n, L) * L, g.k, g.a + i0 * g.a_row, g.a_row, g.a_k, b, b_k, b_panel,
+  multiply_tiles<T>(m, div_up(n, L) * L, g.k, a, a_row, a_k, b, b_k, b_panel,
                     [&](auto &tile, int64_t i, int64_t j) {
                       const int64_t width = min_of(n - j, int64_t(tile.cols));
                       i += i0;
@@ -272,13 +273,13 @@ VT_NOINLINE void multiply_finish(const GemmCall<T> &g, int64_t i0, int64_t m, in
 template <class T>
 bool gemm_direct(const GemmCall<T> &g) {
   const int64_t whole = g.n - g.n % kLanes<T>;
-  multiply_finish(g, 0, g.m, 0, whole, g.b, g.b_k, kTileCols<T>);
+  multiply_finish(g, 0, g.m, 0, whole, g.a, g.a_row, g.a_k, g.b, g.b_k, kTileCols<T>);
   if (whole == g.n) return true;
   Workspace frame;
   T *panel = frame.take<T>(g.k * kTileCols<T>);
   if (!panel) return false;
   pack_panel(panel, g.b + whole, g.b_k, int64_t(1), g.k, g.n - whole);
-  multiply_finish(g, 0, g.m, whole, g.n - whole, panel, kTileCols<T>, 0);
+  multiply_finish(g, 0, g.m, whole, g.n - whole, g.a, g.a_row, g.a_k, panel, kTileCols<T>, 0);
   return true;
 }
 
@@ -306,16 +307,19 @@ bool gemm_packed(const GemmCall<S> &g) {
   using T = typename GemmCall<S>::T;
   constexpr int TC = kTileCols<T>;
   constexpr bool kSame = std::is_same<S, T>::value;
-  const bool split = g.k > kBlockK;
+  // Sums that are not in their final type or not over all of k wait in memory of their own.
+  const bool split = g.k > kBlockK, partial = split || !kSame;
+  // Rows of unit stride are read where they lie. Columns are not: they lie too far apart.
+  const bool pack_a = !kSame || g.a_k != 1;
   const int64_t block_k = min_of(kBlockK, g.k);
   const int64_t block_n = min_of(kBlockN, div_up(g.n, TC) * TC);
   const int64_t block_m = min_of(kBlockM, g.m);
+  const int64_t rows_at_once = pack_a ? min_of(kPackRows, block_m) : block_m;
   Workspace frame;
   T *packed_b = frame.take<T>(block_k * block_n);
-  T *packed_a = kSame ? nullptr : frame.take<T>(min_of(kPackRows, g.m) * block_k);
-  // Sums that are not in their final type or not over all of k.
-  T *sums = kSame && !split ? nullptr : frame.take<T>(block_m * block_n);
-  if (!packed_b || (!kSame && !packed_a) || ((!kSame || split) && !sums)) return false;
+  T *packed_a = pack_a ? frame.take<T>(rows_at_once * block_k) : nullptr;
+  T *sums = partial ? frame.take<T>(block_m * block_n) : nullptr;
+  if (!packed_b || (pack_a && !packed_a) || (partial && !sums)) return false;
 
   for (int64_t j0 = 0; j0 < g.n; j0 += kBlockN) {
     const int64_t n = min_of(kBlockN, g.n - j0), n_padded = div_up(n, kLanes<T>) * kLanes<T>;
@@ -329,26 +333,25 @@ bool gemm_packed(const GemmCall<S> &g) {
           pack_panel(packed_b + j * k, b + j * g.b_col, g.b_k, g.b_col, k,
                      min_of(int64_t(TC), n - j));
         }
-        if constexpr (kSame) {
-          if (!split) {
-            multiply_finish(g, i0, m, j0, n, packed_b, TC, TC * k);
-          } else {
-            multiply_into(m, n_padded, k, g.a + i0 * g.a_row + p0 * g.a_k, g.a_row, g.a_k, packed_b,
-                          TC, TC * k, sums, block_n, p0 > 0);
+        for (int64_t i = 0; i < m; i += rows_at_once) {
+          const int64_t rows = min_of(rows_at_once, m - i);
+          const S *block = g.a + (i0 + i) * g.a_row + p0 * g.a_k;
+          const T *a = packed_a;
+          int64_t a_row = g.a_row, a_k = g.a_k;
+          if (pack_a) pack_rows(packed_a, block, g.a_row, g.a_k, rows, k, a_row, a_k);
+          if constexpr (kSame) {
+            if (!pack_a) a = block;
+            if (!partial) {
+              multiply_finish(g, i0 + i, rows, j0, n, a, a_row, a_k, packed_b, TC, TC * k);
+              continue;
+            }
           }
-        } else {
-          for (int64_t i = 0; i < m; i += kPackRows) {
-            const int64_t rows = min_of(kPackRows, m - i);
-            int64_t a_row, a_k;
-            pack_rows(packed_a, g.a + (i0 + i) * g.a_row + p0 * g.a_k, g.a_row, g.a_k, rows, k,
-                      a_row, a_k);
-            multiply_into(rows, n_padded, k, packed_a, a_row, a_k, packed_b, TC, TC * k,
-                          sums + i * block_n, block_n, p0 > 0);
-          }
+          multiply_into(rows, n_padded, k, a, a_row, a_k, packed_b, TC, TC * k, sums + i * block_n,
+                        block_n, p0 > 0);
         }
         p0 += k;
       } while (p0 < g.k);
-      if (sums) {
+      if (partial) {
         for (int64_t i = 0; i < m; i++) write_sums(g, i0 + i, j0, sums + i * block_n, n);
       }
     }

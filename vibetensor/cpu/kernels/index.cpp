@@ -168,7 +168,7 @@ VT_INLINE void do_run(const Op &op, const Walk &w, const Run &r, typename Op::Va
   }
 }
 
-template <bool kChecked = true, class Op>
+template <bool kChecked, class Op>
 void do_part(const Op &op, const Walk &w, int64_t begin, int64_t end, typename Op::Value *values,
              const int64_t *index, typename Op::Place *table, IndexErrors &errors) {
   const Layout<3> &l = w.layout;
@@ -207,12 +207,13 @@ void fetch_bytes(const Walk &w, int64_t size, char *values, const int64_t *index
   }
 }
 
-// Writes to the table. Elements that meet in one place differ in their position along the indexed
+// Writes to the table, the index having been checked. Elements that meet in one place differ in their position along the indexed
 // dimension only; that one is never split, and always walked upwards, so the result does not depend
 // on the number of threads.
 template <class Op>
 void write_all(const Op &op, const Walk &w, typename Op::Value *values, const int64_t *index,
-               typename Op::Place *table, IndexErrors &errors) {
+               typename Op::Place *table) {
+  IndexErrors errors;
   const int64_t numel = w.layout.numel();
   if (numel == 0) return;
   int split = -1;
@@ -220,26 +221,45 @@ void write_all(const Op &op, const Walk &w, typename Op::Value *values, const in
     if (w.layout.strides[kTable][d] == 0) continue;
     if (split < 0 || w.layout.sizes[d] > w.layout.sizes[split]) split = d;
   }
-  if (split < 0) return do_part(op, w, 0, numel, values, index, table, errors);
+  if (split < 0) return do_part<false>(op, w, 0, numel, values, index, table, errors);
   const int64_t size = w.layout.sizes[split];
   parallel_for(size, div_up(kGrainElements, numel / size), [&](int64_t begin, int64_t end) {
     int64_t offset[3];
     const Walk part = w.part(split, begin, end, offset);
-    do_part(op, part, 0, part.layout.numel(), values + offset[kValues], index + offset[kIndex],
-            table + offset[kTable], errors);
+    do_part<false>(op, part, 0, part.layout.numel(), values + offset[kValues],
+                   index + offset[kIndex], table + offset[kTable], errors);
   });
 }
 
 template <class T, bool kScaled>
 vt_status add_typed(const vt_array &out, const vt_array &index, const int64_t *places,
-                    const vt_array &source, int dim, acc_t<T> alpha, vt_context *context) {
+                    const vt_array &source, int dim, acc_t<T> alpha) {
   return on_accumulator<T>(out, [&](const vt_array &sums) {
     const Walk w(source, index, sums, dim);
-    IndexErrors errors;
-    write_all(Add<T, kScaled>{alpha}, w, data_of<const T>(source), places, data_of<acc_t<T>>(sums),
-              errors);
-    return errors.status(context);
+    write_all(Add<T, kScaled>{alpha}, w, data_of<const T>(source), places, data_of<acc_t<T>>(sums));
+    return VT_OK;
   });
+}
+
+// Checks a whole index, so that a bad one leaves everything as it was.
+vt_status check_index(const vt_array &index, const int64_t *places, const vt_array &table, int dim,
+                      vt_context *context) {
+  const int64_t size = table.ndim > 0 ? table.sizes[dim] : 1;
+  Layout<1> l;
+  for (int d = index.ndim - 1; d >= 0; d--) {
+    if (index.sizes[d] == 0) return VT_OK;
+    if (index.strides[d] != 0) l.push(index.sizes[d], index.strides[d]);
+  }
+  l.coalesce();
+  const int64_t step = inner_stride(l, 0);
+  IndexErrors errors;
+  for_runs(l, 0, l.numel(), [&](const int64_t *offset, int64_t n) {
+    const int64_t *from = places + offset[0];
+    for (int64_t i = 0; i < n; i++) {
+      if (VT_UNLIKELY(!in_range(from[i * step], size))) errors.raise(from[i * step], dim, size);
+    }
+  });
+  return errors.status(context);
 }
 
 // The index as a flat array of int64 beside a descriptor that says so.
@@ -256,25 +276,6 @@ struct FlatIndex {
 
 }  // namespace
 
-// Checks a whole int64 index before anything is written: a bad one must leave all as it was.
-static bool all_in_range(const vt_array &index, int64_t size, int dim, IndexErrors &errors) {
-  const Layout<1> l = layout_of(-1, false, index);
-  const int64_t step = inner_stride(l, 0);
-  bool good = true;
-  for_runs(l, 0, index.numel, [&](const int64_t *offset, int64_t n) {
-    const int64_t *from = data_of<const int64_t>(index) + offset[0];
-    for (int64_t i = 0; i < n; i++) {
-      if (VT_UNLIKELY(!in_range(from[i * step], size))) {
-        errors.raise(from[i * step], dim, size);
-        good = false;
-      }
-    }
-  });
-  return good;
-}
-
-static int64_t size_along(const vt_array &a, int64_t dim) { return a.ndim > 0 ? a.sizes[dim] : 1; }
-
 // input, index (int64), out (of the index's shape); dim.
 vt_status gather_cpu(const vt_array *a, const vt_value *v, vt_context *context) {
   Walk w(a[2], a[1], a[0], static_cast<int>(v[0].i));
@@ -288,29 +289,26 @@ vt_status gather_cpu(const vt_array *a, const vt_value *v, vt_context *context) 
 
 // out (holds the input), index (int64), source; dim. The last of several writes to a place stands.
 vt_status scatter_cpu(const vt_array *a, const vt_value *v, vt_context *context) {
-  const Walk w(a[2], a[1], a[0], static_cast<int>(v[0].i));
-  IndexErrors errors;
-  if (!all_in_range(a[1], size_along(a[0], v[0].i), static_cast<int>(v[0].i), errors)) {
-    return errors.status(context);
-  }
-  const vt_status status = dispatch_size(a[0].dtype, [&](auto tag) {
+  const int dim = static_cast<int>(v[0].i);
+  const int64_t *places = data_of<const int64_t>(a[1]);
+  const vt_status status = check_index(a[1], places, a[0], dim, context);
+  if (status != VT_OK) return status;
+  const Walk w(a[2], a[1], a[0], dim);
+  return dispatch_size(a[0].dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    write_all(Assign<T>(), w, data_of<const T>(a[2]), data_of<const int64_t>(a[1]),
-              data_of<T>(a[0]), errors);
+    write_all(Assign<T>(), w, data_of<const T>(a[2]), places, data_of<T>(a[0]));
   });
-  return status == VT_OK ? errors.status(context) : status;
 }
 
 // out (holds the input), index (int64), source; dim.
 vt_status scatter_add_cpu(const vt_array *a, const vt_value *v, vt_context *context) {
-  IndexErrors errors;
-  if (!all_in_range(a[1], size_along(a[0], v[0].i), static_cast<int>(v[0].i), errors)) {
-    return errors.status(context);
-  }
+  const int dim = static_cast<int>(v[0].i);
+  const int64_t *places = data_of<const int64_t>(a[1]);
+  const vt_status status = check_index(a[1], places, a[0], dim, context);
+  if (status != VT_OK) return status;
   return dispatch<kAll>(a[0].dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    return add_typed<T, false>(a[0], a[1], data_of<const int64_t>(a[1]), a[2],
-                               static_cast<int>(v[0].i), acc_t<T>(), context);
+    return add_typed<T, false>(a[0], a[1], places, a[2], dim, acc_t<T>());
   });
 }
 
@@ -318,19 +316,16 @@ vt_status scatter_add_cpu(const vt_array *a, const vt_value *v, vt_context *cont
 vt_status index_select_cpu(const vt_array *a, const vt_value *v, vt_context *context) {
   const FlatIndex index(a[1]);
   if (!index.indices.ok()) return VT_ERROR_OUT_OF_MEMORY;
-  Walk w(a[2], index.array, a[0], static_cast<int>(v[0].i));
-  IndexErrors errors;
-  // Once, rather than for each of the other positions.
-  for (int64_t i = 0; i < a[1].numel; i++) {
-    if (VT_UNLIKELY(!in_range(index.indices[i], w.size))) {
-      errors.raise(index.indices[i], w.dim, w.size);
-    }
-  }
-  if (errors.status(context) != VT_OK) return VT_ERROR_INDEX;
+  const int dim = static_cast<int>(v[0].i);
+  const int64_t *places = index.indices.data();
+  const vt_status status = check_index(index.array, places, a[0], dim, context);
+  if (status != VT_OK) return status;
+  Walk w(a[2], index.array, a[0], dim);
   const int64_t size = dtype_size(a[2].dtype);
   const int64_t wide = w.widen(size);
   w.lengthen_rows();
-  fetch_bytes<false>(w, size * wide, a[2].data, index.indices.data(), a[0].data, errors);
+  IndexErrors errors;
+  fetch_bytes<false>(w, size * wide, a[2].data, places, a[0].data, errors);
   return VT_OK;
 }
 
@@ -339,13 +334,15 @@ vt_status index_add_cpu(const vt_array *a, const vt_value *v, vt_context *contex
   const FlatIndex index(a[1]);
   if (!index.indices.ok()) return VT_ERROR_OUT_OF_MEMORY;
   const int dim = static_cast<int>(v[0].i);
+  const int64_t *places = index.indices.data();
+  const vt_status status = check_index(index.array, places, a[0], dim, context);
+  if (status != VT_OK) return status;
   const bool scaled = v[1].kind != VT_VALUE_INT || v[1].i != 1;
   return dispatch<kAll>(a[0].dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     const acc_t<T> alpha = element_from<acc_t<T>>(v[1]);
-    const int64_t *places = index.indices.data();
-    return scaled ? add_typed<T, true>(a[0], index.array, places, a[2], dim, alpha, context)
-                  : add_typed<T, false>(a[0], index.array, places, a[2], dim, alpha, context);
+    return scaled ? add_typed<T, true>(a[0], index.array, places, a[2], dim, alpha)
+                  : add_typed<T, false>(a[0], index.array, places, a[2], dim, alpha);
   });
 }
 

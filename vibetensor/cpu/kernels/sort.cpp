@@ -12,7 +12,8 @@ namespace {
 constexpr int64_t kGrainWork = 4096;
 constexpr int64_t kInsertion = 16;         // runs up to this length are sorted by insertion
 constexpr int64_t kMerge = 160;            // rows up to this length by merging
-constexpr int64_t kSmallK = 32;            // up to this k, the best are kept in a sorted list
+constexpr int64_t kSmallK = 128;           // up to this k, the best may be kept in a sorted list
+constexpr int64_t kFilter = 64;            // elements looked at together, to pass them over
 constexpr int64_t kPieces = 16;            // of a row that is sorted in parallel,
 constexpr int64_t kParallelRow = 1 << 17;  // which has at least this length
 
@@ -244,55 +245,108 @@ VT_INLINE uint64_t key_of(T x) {
   return Descending ? K(~key) : key;
 }
 
+// Whether any of kFilter values could come before `last`, which then is found out one by one.
+template <bool Descending, class T>
+VT_INLINE bool any_before(const T *x, acc_t<T> last) {
+  using V = acc_t<T>;
+  lane_mask<V> hit{};
+#pragma GCC unroll 64
+  for (int64_t i = 0; i < kFilter; i += kLanes<V>) {
+    const vec<V> v = load_lanes(x + i);
+    hit |= Descending ? ~(v <= last) : ~(v >= last);  // NaN hits
+  }
+  return fold_lanes<lane_index<V>>(hit, [](auto a, auto b) { return a | b; }) != 0;
+}
+
 // The k first items of a row in order, kept in `best` while the row is read.
 template <bool Descending, class T, class Item>
 void keep_best(const T *x, int64_t stride, int64_t n, Item *best, int64_t k) {
-  int64_t count = 0;
-  for (int64_t i = 0; i < n; i++) {
-    const Item item = Item::make(key_of<Descending>(x[i * stride]), i);
-    if (VT_LIKELY(count == k && !item.before(best[k - 1]))) continue;
+  int64_t count = 0, i = 0;
+  const auto take = [&](const T &value, int64_t index) {
+    const Item item = Item::make(key_of<Descending>(value), index);
+    if (count == k && !item.before(best[k - 1])) return;
     int64_t j = count < k ? count++ : k - 1;
     for (; j > 0 && item.before(best[j - 1]); j--) best[j] = best[j - 1];
     best[j] = item;
+  };
+  for (; i < k; i++) take(x[i * stride], i);
+  T copy[kFilter];
+  for (; i + kFilter <= n; i += kFilter) {
+    const T *p = x + i;
+    if (stride != 1) {
+      for (int64_t j = 0; j < kFilter; j++) copy[j] = x[(i + j) * stride];
+      p = copy;
+    }
+    const acc_t<T> last = static_cast<acc_t<T>>(x[best[k - 1].index() * stride]);
+    if (VT_LIKELY(!any_before<Descending>(p, last))) continue;
+    for (int64_t j = 0; j < kFilter; j++) take(p[j], i + j);
+  }
+  for (; i < n; i++) take(x[i * stride], i);
+}
+
+constexpr bool keeps_list(int64_t n, int64_t k) { return k <= kSmallK && k <= n / 8; }
+
+// The k first elements of a row of n, whose least key is `base`; the other keys are within `digits`
+// bytes of it. `room` holds 2 n items.
+template <bool Descending, class T, class Item>
+void order_keys(const Row<T> &row, int64_t n, int64_t k, uint64_t base, int digits, Item *room,
+                bool in_parallel) {
+  using K = typename Key<T>::type;
+  Item *items = room, *const spare = room + n;
+  bool exact = true;
+  for (int64_t i = 0; i < n; i++) {
+    const T x = row.x[i * row.stride];
+    items[i] = Item::make(key_of<Descending>(x) - base, i);
+    exact &= Key<T>::exact(x);
+  }
+  if (k < n && n > kMerge) {
+    select_items(items, n, k, spare, digits);
+    items = sort_items(spare, room, k, digits, in_parallel);
+  } else {
+    items = sort_items(items, spare, n, digits, in_parallel);
+  }
+  for (int64_t i = 0; i < k; i++) {
+    // The keys are at hand; the elements they come from lie anywhere in the row.
+    const K key = static_cast<K>(items[i].key() + base);
+    row.values[i * row.values_stride] = exact ? Key<T>::back(Descending ? K(~key) : key)
+                                              : row.x[items[i].index() * row.stride];
+    row.indices[i * row.indices_stride] = items[i].index();
   }
 }
 
 // The k first elements of a row of n; `room` holds 2 n items, or k where those are kept in a list.
 template <bool Descending, class T, class Item>
 void order_row(const Row<T> &row, int64_t n, int64_t k, Item *room, bool in_parallel) {
-  constexpr int digits = sizeof(T);
-  Item *items = room;
-  bool exact = false;
-  if (k < n && k <= kSmallK) {
+  if (keeps_list(n, k)) {
     keep_best<Descending>(row.x, row.stride, n, room, k);
-  } else {
-    exact = true;
-    for (int64_t i = 0; i < n; i++) {
-      const T x = row.x[i * row.stride];
-      items[i] = Item::make(key_of<Descending>(x), i);
-      exact &= Key<T>::exact(x);
+    for (int64_t i = 0; i < k; i++) {
+      const int64_t index = room[i].index();
+      row.values[i * row.values_stride] = row.x[index * row.stride];
+      row.indices[i * row.indices_stride] = index;
     }
-    Item *spare = room + n;
-    if (k < n && n > kMerge) {
-      select_items(items, n, k, spare, digits);
-      items = sort_items(spare, room, k, digits, in_parallel);
-    } else {
-      items = sort_items(items, spare, n, digits, in_parallel);
+    return;
+  }
+  if constexpr (!Key<T>::floating && sizeof(T) >= 4) {
+    // Integers often span a small range: fewer digits then, and for 64 bits smaller items.
+    if (n > kMerge) {
+      uint64_t low = ~uint64_t(0), high = 0;
+      for (int64_t i = 0; i < n; i++) {
+        const uint64_t key = key_of<Descending>(row.x[i * row.stride]);
+        low = min_of(low, key);
+        high = max_of(high, key);
+      }
+      const uint64_t range = high - low;
+      const int digits = range == 0 ? 1 : (71 - __builtin_clzll(range)) / 8;
+      if (digits <= 4 && n <= UINT32_MAX) {
+        PackedItem *const packed = reinterpret_cast<PackedItem *>(room);
+        order_keys<Descending>(row, n, k, low, digits, packed, in_parallel);
+      } else {
+        order_keys<Descending>(row, n, k, low, digits, room, in_parallel);
+      }
+      return;
     }
   }
-  // Keys are at hand; the elements they come from lie anywhere in the row.
-  if (exact) {
-    using K = typename Key<T>::type;
-    for (int64_t i = 0; i < k; i++) {
-      const K key = static_cast<K>(items[i].key());
-      row.values[i * row.values_stride] = Key<T>::back(Descending ? K(~key) : key);
-    }
-  } else {
-    for (int64_t i = 0; i < k; i++) {
-      row.values[i * row.values_stride] = row.x[items[i].index() * row.stride];
-    }
-  }
-  for (int64_t i = 0; i < k; i++) row.indices[i * row.indices_stride] = items[i].index();
+  order_keys<Descending>(row, n, k, 0, static_cast<int>(sizeof(T)), room, in_parallel);
 }
 
 template <bool Descending, class T, class Item>
@@ -304,7 +358,7 @@ vt_status order_rows(const vt_array &in, const vt_array &values, const vt_array 
   const int64_t values_stride = scalar ? 1 : values.strides[dim];
   const int64_t indices_stride = scalar ? 1 : indices.strides[dim];
   const auto rows = layout_of(scalar ? -1 : static_cast<int>(dim), true, in, values, indices);
-  const int64_t room_size = k < n && k <= kSmallK ? k : 2 * n;
+  const int64_t room_size = keeps_list(n, k) ? k : 2 * n;
   int64_t step[3];
   for (int j = 0; j < 3; j++) step[j] = inner_stride(rows, j);
   bool failed = false;
