@@ -258,30 +258,36 @@ VT_INLINE bool any_before(const T *x, acc_t<T> last) {
   return fold_lanes<lane_index<V>>(hit, [](auto a, auto b) { return a | b; }) != 0;
 }
 
-// The k first items of a row in order, kept in `best` while the row is read.
+// The k first items of a row in order, kept in `best` while the row is read; `best` has room for 2 k.
 template <bool Descending, class T, class Item>
-void keep_best(const T *x, int64_t stride, int64_t n, Item *best, int64_t k) {
-  int64_t count = 0, i = 0;
-  const auto take = [&](const T &value, int64_t index) {
-    const Item item = Item::make(key_of<Descending>(value), index);
-    if (count == k && !item.before(best[k - 1])) return;
-    int64_t j = count < k ? count++ : k - 1;
+Item *keep_best(const T *x, int64_t stride, int64_t n, Item *best, int64_t k) {
+  using V = acc_t<T>;
+  for (int64_t i = 0; i < k; i++) best[i] = Item::make(key_of<Descending>(x[i * stride]), i);
+  best = sort_items(best, best + k, k, static_cast<int>(sizeof(T)), false);
+  V last = static_cast<V>(x[best[k - 1].index() * stride]);
+  const auto take = [&](const T &element, int64_t index) {
+    const V value = static_cast<V>(element);
+    if (Descending ? value <= last : value >= last) return;
+    const Item item = Item::make(key_of<Descending>(element), index);
+    if (!item.before(best[k - 1])) return;
+    int64_t j = k - 1;
     for (; j > 0 && item.before(best[j - 1]); j--) best[j] = best[j - 1];
     best[j] = item;
+    last = static_cast<V>(x[best[k - 1].index() * stride]);
   };
-  for (; i < k; i++) take(x[i * stride], i);
   T copy[kFilter];
+  int64_t i = k;
   for (; i + kFilter <= n; i += kFilter) {
     const T *p = x + i;
     if (stride != 1) {
       for (int64_t j = 0; j < kFilter; j++) copy[j] = x[(i + j) * stride];
       p = copy;
     }
-    const acc_t<T> last = static_cast<acc_t<T>>(x[best[k - 1].index() * stride]);
     if (VT_LIKELY(!any_before<Descending>(p, last))) continue;
     for (int64_t j = 0; j < kFilter; j++) take(p[j], i + j);
   }
   for (; i < n; i++) take(x[i * stride], i);
+  return best;
 }
 
 constexpr bool keeps_list(int64_t n, int64_t k) { return k <= kSmallK && k <= n / 8; }
@@ -314,13 +320,13 @@ void order_keys(const Row<T> &row, int64_t n, int64_t k, uint64_t base, int digi
   }
 }
 
-// The k first elements of a row of n; `room` holds 2 n items, or k where those are kept in a list.
+// The k first elements of a row of n; `room` holds 2 n items, or 2 k where those are kept in a list.
 template <bool Descending, class T, class Item>
 void order_row(const Row<T> &row, int64_t n, int64_t k, Item *room, bool in_parallel) {
   if (keeps_list(n, k)) {
-    keep_best<Descending>(row.x, row.stride, n, room, k);
+    const Item *best = keep_best<Descending>(row.x, row.stride, n, room, k);
     for (int64_t i = 0; i < k; i++) {
-      const int64_t index = room[i].index();
+      const int64_t index = best[i].index();
       row.values[i * row.values_stride] = row.x[index * row.stride];
       row.indices[i * row.indices_stride] = index;
     }
@@ -358,7 +364,7 @@ vt_status order_rows(const vt_array &in, const vt_array &values, const vt_array 
   const int64_t values_stride = scalar ? 1 : values.strides[dim];
   const int64_t indices_stride = scalar ? 1 : indices.strides[dim];
   const auto rows = layout_of(scalar ? -1 : static_cast<int>(dim), true, in, values, indices);
-  const int64_t room_size = keeps_list(n, k) ? k : 2 * n;
+  const int64_t room_size = 2 * (keeps_list(n, k) ? k : n);
   int64_t step[3];
   for (int j = 0; j < 3; j++) step[j] = inner_stride(rows, j);
   bool failed = false;
