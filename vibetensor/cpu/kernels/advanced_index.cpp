@@ -115,6 +115,8 @@ VT_NOINLINE void apply_part(const Plan &plan, S *self, O *other, int64_t p0, int
     offsets.compute(plan, p, n, errors);
     if (plan.by_position && rest.ndim == 1) {
       for (int64_t i = 0; i < n; i++) {
+        // Rows lie anywhere, which the processor cannot foresee.
+        if (i + 1 < n) __builtin_prefetch(self + offsets.self[i + 1] + r0 * self_step);
         op.row(self + offsets.self[i] + r0 * self_step, self_step,
                other + offsets.other[i] + r0 * other_step, other_step, r1 - r0);
       }

@@ -13,7 +13,7 @@ constexpr int64_t kGrainWork = 32768;
 template <class V>
 struct Best {
   V value;
-  int64_t index; // -1: nothing seen yet
+  int64_t index;  // -1: nothing seen yet
 };
 
 template <class V, bool Max>

@@ -99,16 +99,8 @@ inline void copy_rows(const HeadArray<const S> &x, const S *from, int64_t n, int
   const int64_t width = padded<T>(features);
   for (int64_t i = 0; i < n; i++) {
     T *to = room + i * width;
-    const S *row = from + i * x.time;
-    int64_t c = 0;
-    if constexpr (std::is_same<S, T>::value) {
-      // Rows are short: a call of memcpy for each would show.
-      if (x.feature == 1) {
-        for (; c + kLanes<T> <= features; c += kLanes<T>) store(to + c, load(row + c));
-      }
-    }
-    read_run(to + c, row + c * x.feature, x.feature, features - c);
-    for (c = features; c < width; c++) to[c] = T(0);
+    read_run(to, from + i * x.time, x.feature, features);
+    for (int64_t c = features; c < width; c++) to[c] = T(0);
   }
 }
 

@@ -1,5 +1,5 @@
-// Cross entropy of logits with class indices: log-softmax and negative log-likelihood in one pass, and
-// its gradient.
+// Cross entropy of logits with class indices: log-softmax and negative log-likelihood in one pass,
+// and its gradient.
 #include "vibetensor/cpu/kernels/loss.h"
 #include "vibetensor/cpu/kernels/softmax_parts.h"
 
@@ -198,8 +198,8 @@ vt_status forward(const vt_array *a, const vt_value *v, vt_context *ctx) {
   const int64_t room_size = copies ? classes * (tiled ? kTile : 1) : 0;
   const int64_t step = inner_stride(samples.layout, 0), t_step = inner_stride(samples.layout, 1);
   LossSums total;
-  const bool ok = for_samples(
-      samples.count, classes, &total, [&](int64_t begin, int64_t end, LossSums &sums) {
+  const bool ok =
+      for_samples(samples.count, classes, &total, [&](int64_t begin, int64_t end, LossSums &sums) {
         const Scratch<V, kInline> room(room_size);
         if (!room.ok()) return false;
         int64_t index = begin;
@@ -246,8 +246,8 @@ vt_status backward(const vt_array *a, const vt_value *v) {
   int64_t step[4];
   for (int k = 0; k < 4; k++) step[k] = inner_stride(samples.layout, k);
   LossSums unused;
-  const bool ok = for_samples(
-      samples.count, classes, &unused, [&](int64_t begin, int64_t end, LossSums &) {
+  const bool ok =
+      for_samples(samples.count, classes, &unused, [&](int64_t begin, int64_t end, LossSums &) {
         const Scratch<V, kInline> room(room_size);
         if (!room.ok()) return false;
         const V *lse = data_of<const V>(a[4]) + begin;
@@ -275,22 +275,21 @@ vt_status backward(const vt_array *a, const vt_value *v) {
 
 }  // namespace
 
-// arrays: input, target (int64), weight?, then out, lse, total_weight. values: reduction, ignore_index,
-// label_smoothing. `lse` (contiguous, one per sample) and `total_weight` (one) have the compute type:
-// float, or double for double. `out` is contiguous.
+// arrays: input, target (int64), weight?, then out, lse, total_weight. values: reduction,
+// ignore_index, label_smoothing. `lse` (contiguous, one per sample) and `total_weight` (one) have
+// the compute type: float, or double for double. `out` is contiguous.
 vt_status cross_entropy_cpu(const vt_array *a, const vt_value *v, vt_context *ctx) {
   if (a[1].dtype != VT_I64) return VT_ERROR_DTYPE;
-  return dispatch<kFloating>(a[0].dtype, [&](auto tag) {
-    return forward<typename decltype(tag)::type>(a, v, ctx);
-  });
+  return dispatch<kFloating>(
+      a[0].dtype, [&](auto tag) { return forward<typename decltype(tag)::type>(a, v, ctx); });
 }
 
-// arrays: grad, input, target, weight?, lse, total_weight, then grad_input. values: as the forward's.
+// arrays: grad, input, target, weight?, lse, total_weight, then grad_input. values: as the
+// forward's.
 vt_status cross_entropy_backward_cpu(const vt_array *a, const vt_value *v, vt_context *) {
   if (a[2].dtype != VT_I64 || a[0].dtype != a[1].dtype) return VT_ERROR_DTYPE;
-  return dispatch<kFloating>(a[1].dtype, [&](auto tag) {
-    return backward<typename decltype(tag)::type>(a, v);
-  });
+  return dispatch<kFloating>(
+      a[1].dtype, [&](auto tag) { return backward<typename decltype(tag)::type>(a, v); });
 }
 
 }  // namespace VT_NS

@@ -46,6 +46,8 @@ vt_status embedding_cpu(const vt_array *a, const vt_value *, vt_context *context
             errors.raise(row, 0, rows);
             continue;
           }
+          // Rows lie anywhere, which the processor cannot foresee.
+          if (i + 1 < n) __builtin_prefetch(table + indices[p + 1] * stride);
           copy_row(to, to_step, table + row * stride, from_step, width);
         }
       });

@@ -170,9 +170,16 @@ typename GemmSum<S>::type factor_as(const Factor &f) {
   }
 }
 
-// Where our tiles are no slower than BLAS, which has to start first: below so many multiply-adds,
-// and with so few rows or columns.
-constexpr int64_t kBlasWork = 1 << 20, kBlasSide = 24;
+// Whether BLAS is the faster one. By measurement with AVX2, our tiles are while A lies in rows and
+// either k is one block, as it is in most layers, or the product is small: they need no time to
+// start and pack B only. Other processors are left to the BLAS sooner, which has kernels for each.
+template <class S>
+bool prefers_blas(const GemmCall<S> &g) {
+  constexpr int64_t kMinSide = 24;
+  const int64_t work = g.m * g.n * g.k;
+  if (work <= 1 << 20 || min_of(g.m, g.n) < kMinSide) return false;
+  return kVectorBytes != 32 || g.a_k != 1 || (g.k > kBlockK && work > 1 << 24);
+}
 
 template <class S>
 vt_status gemm_typed(const Product &p) {
@@ -198,7 +205,7 @@ vt_status gemm_typed(const Product &p) {
     done = gemm_complex(g);
   } else {
     if constexpr (std::is_same<S, float>::value || std::is_same<S, double>::value) {
-      if (g.m * g.n * g.k > kBlasWork && min_of(g.m, g.n) >= kBlasSide) done = gemm_blas(g);
+      if (prefers_blas(g)) done = gemm_blas(g);
     }
     if (!done) done = gemm_own(g);
   }

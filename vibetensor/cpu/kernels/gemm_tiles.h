@@ -93,14 +93,10 @@ inline void pack_panel(T *to, const S *b, int64_t b_k, int64_t b_col, int64_t k,
     }
     return;
   }
-  if constexpr (std::is_same<S, T>::value) {
-    if (b_col == 1 && w == TC) {
-      for (int64_t p = 0; p < k; p++) {
-#pragma GCC unroll 2
-        for (int q = 0; q < TC; q += kLanes<T>) store(to + p * TC + q, load(b + p * b_k + q));
-      }
-      return;
-    }
+  // A width known at compile time unrolls the copies.
+  if (w == TC) {
+    for (int64_t p = 0; p < k; p++) read_run(to + p * TC, b + p * b_k, b_col, TC);
+    return;
   }
   for (int64_t p = 0; p < k; p++) read_run(to + p * TC, b + p * b_k, b_col, w);
 }
@@ -372,7 +368,10 @@ bool gemm_own(const GemmCall<S> &g) {
     return true;
   }
   if constexpr (std::is_same<S, T>::value) {
-    if (g.b_col == 1 && (g.m <= kPackRows || g.n * g.k <= kDirectSize)) return gemm_direct(g);
+    const bool columns_of_a = g.a_k != 1 && g.k > kPackRows;
+    if (g.b_col == 1 && (g.m <= kPackRows || (g.n * g.k <= kDirectSize && !columns_of_a))) {
+      return gemm_direct(g);
+    }
   }
   return gemm_packed(g);
 }

@@ -63,6 +63,21 @@ struct Walk {
     if (layout.ndim > 1 && layout.sizes[0] < 8 && layout.sizes[1] > layout.sizes[0]) exchange(0, 1);
   }
 
+  // Whether one index stands for all of an innermost run, and how many units of work that makes.
+  bool by_rows() const { return inner_stride(layout, kIndex) == 0; }
+  int64_t unit() const {
+    return by_rows() && layout.ndim > 0 ? max_of(layout.sizes[0], int64_t(1)) : 1;
+  }
+  int64_t units() const { return by_rows() ? rows().numel() : layout.numel(); }
+  Layout<3> rows() const {
+    Layout<3> l;
+    for (int d = 1; d < layout.ndim; d++) {
+      l.push(layout.sizes[d], layout.strides[kValues][d], layout.strides[kIndex][d],
+             layout.strides[kTable][d]);
+    }
+    return l;
+  }
+
   // A part of dimension `d`; offsets of operands go into `offset`.
   Walk part(int d, int64_t begin, int64_t end, int64_t *offset) const {
     Walk w = *this;
@@ -151,17 +166,11 @@ struct Add {
 };
 
 template <bool kChecked, class Op>
-VT_INLINE void do_run(const Op &op, const Walk &w, const Run &r, typename Op::Value *values,
-                      const int64_t *index, typename Op::Place *table, IndexErrors &errors) {
-  if (r.index == 0) {
-    if (kChecked && VT_UNLIKELY(!in_range(*index, w.size))) {
-      return errors.raise(*index, w.dim, w.size);
-    }
-    op.row(values, r.values, table + *index * w.step, r.table, r.n);
-    return;
-  }
-  const int64_t size = w.size, step = w.step;
-  for (int64_t i = 0; i < r.n; i++) {
+VT_INLINE void do_elements(const Op &op, const Walk &w, const Run &r, typename Op::Value *values,
+                           const int64_t *index, typename Op::Place *table, IndexErrors &errors) {
+  const int64_t size = w.size, step = w.step, n = r.n;
+#pragma GCC unroll 4
+  for (int64_t i = 0; i < n; i++) {
     const int64_t k = index[i * r.index];
     if (kChecked && VT_UNLIKELY(!in_range(k, size))) return errors.raise(k, w.dim, size);
     op.element(values + i * r.values, table + i * r.table + k * step);
@@ -169,14 +178,55 @@ VT_INLINE void do_run(const Op &op, const Walk &w, const Run &r, typename Op::Va
 }
 
 template <bool kChecked, class Op>
+VT_INLINE void do_run(const Op &op, const Walk &w, const Run &r, typename Op::Value *values,
+                      const int64_t *index, typename Op::Place *table, IndexErrors &errors) {
+  if (r.values == 1 && r.index == 1 && r.table == 0) {
+    do_elements<kChecked>(op, w, {r.n, 1, 1, 0}, values, index, table, errors);
+  } else if (r.values == 1 && r.index == 1 && r.table == 1) {
+    do_elements<kChecked>(op, w, {r.n, 1, 1, 1}, values, index, table, errors);
+  } else {
+    do_elements<kChecked>(op, w, r, values, index, table, errors);
+  }
+}
+
+// Rows that one index stands for. `row` has the steps between rows, `r` those within one.
+template <bool kChecked, class Op>
+VT_INLINE void do_rows(const Op &op, const Walk &w, const Run &row, const Run &r,
+                       typename Op::Value *values, const int64_t *index, typename Op::Place *table,
+                       IndexErrors &errors) {
+  const int64_t size = w.size, step = w.step;
+  for (int64_t i = 0; i < row.n; i++) {
+    const int64_t k = index[i * row.index];
+    if (kChecked && VT_UNLIKELY(!in_range(k, size))) return errors.raise(k, w.dim, size);
+    // Rows lie anywhere, which the processor cannot foresee.
+    if (i + 1 < row.n)
+      __builtin_prefetch(table + (i + 1) * row.table + index[(i + 1) * row.index] * step);
+    op.row(values + i * row.values, r.values, table + i * row.table + k * step, r.table, r.n);
+  }
+}
+
+// Does the units [begin, end) of a walk: rows, or elements.
+template <bool kChecked, class Op>
 void do_part(const Op &op, const Walk &w, int64_t begin, int64_t end, typename Op::Value *values,
              const int64_t *index, typename Op::Place *table, IndexErrors &errors) {
   const Layout<3> &l = w.layout;
   Run run = {0, inner_stride(l, kValues), inner_stride(l, kIndex), inner_stride(l, kTable)};
-  for_runs(l, begin, end, [&](const int64_t *offset, int64_t n) {
-    run.n = n;
-    do_run<kChecked>(op, w, run, values + offset[kValues], index + offset[kIndex],
-                     table + offset[kTable], errors);
+  if (!w.by_rows()) {
+    for_runs(l, begin, end, [&](const int64_t *offset, int64_t n) {
+      run.n = n;
+      do_run<kChecked>(op, w, run, values + offset[kValues], index + offset[kIndex],
+                       table + offset[kTable], errors);
+    });
+    return;
+  }
+  run.n = l.ndim > 0 ? l.sizes[0] : 1;
+  const Layout<3> rows = w.rows();
+  Run row = {0, inner_stride(rows, kValues), inner_stride(rows, kIndex),
+             inner_stride(rows, kTable)};
+  for_runs(rows, begin, end, [&](const int64_t *offset, int64_t n) {
+    row.n = n;
+    do_rows<kChecked>(op, w, row, run, values + offset[kValues], index + offset[kIndex],
+                      table + offset[kTable], errors);
   });
 }
 
@@ -184,7 +234,8 @@ void do_part(const Op &op, const Walk &w, int64_t begin, int64_t end, typename O
 template <bool kChecked, class T>
 void fetch_all(const Walk &w, char *values, const int64_t *index, const char *table,
                IndexErrors &errors) {
-  parallel_for(w.layout.numel(), kGrainElements, [&](int64_t begin, int64_t end) {
+  if (w.layout.numel() == 0) return;
+  parallel_for(w.units(), div_up(kGrainElements, w.unit()), [&](int64_t begin, int64_t end) {
     do_part<kChecked>(Fetch<T>(), w, begin, end, reinterpret_cast<T *>(values), index,
                       reinterpret_cast<const T *>(table), errors);
   });
@@ -221,13 +272,13 @@ void write_all(const Op &op, const Walk &w, typename Op::Value *values, const in
     if (w.layout.strides[kTable][d] == 0) continue;
     if (split < 0 || w.layout.sizes[d] > w.layout.sizes[split]) split = d;
   }
-  if (split < 0) return do_part<false>(op, w, 0, numel, values, index, table, errors);
+  if (split < 0) return do_part<false>(op, w, 0, w.units(), values, index, table, errors);
   const int64_t size = w.layout.sizes[split];
   parallel_for(size, div_up(kGrainElements, numel / size), [&](int64_t begin, int64_t end) {
     int64_t offset[3];
     const Walk part = w.part(split, begin, end, offset);
-    do_part<false>(op, part, 0, part.layout.numel(), values + offset[kValues],
-                   index + offset[kIndex], table + offset[kTable], errors);
+    do_part<false>(op, part, 0, part.units(), values + offset[kValues], index + offset[kIndex],
+                   table + offset[kTable], errors);
   });
 }
 
@@ -239,6 +290,21 @@ vt_status add_typed(const vt_array &out, const vt_array &index, const int64_t *p
     write_all(Add<T, kScaled>{alpha}, w, data_of<const T>(source), places, data_of<acc_t<T>>(sums));
     return VT_OK;
   });
+}
+
+void check_run(const int64_t *index, int64_t step, int64_t n, int64_t size, int dim,
+               IndexErrors &errors) {
+  // An index out of range makes one of its distances to the ends negative.
+  uint64_t signs = 0;
+#pragma omp simd reduction(| : signs)
+  for (int64_t i = 0; i < n; i++) {
+    const uint64_t k = static_cast<uint64_t>(index[i * step]);
+    signs |= k | (static_cast<uint64_t>(size - 1) - k);
+  }
+  if (VT_LIKELY(signs >> 63 == 0)) return;
+  for (int64_t i = 0; i < n; i++) {
+    if (!in_range(index[i * step], size)) errors.raise(index[i * step], dim, size);
+  }
 }
 
 // Checks a whole index, so that a bad one leaves everything as it was.
@@ -253,11 +319,10 @@ vt_status check_index(const vt_array &index, const int64_t *places, const vt_arr
   l.coalesce();
   const int64_t step = inner_stride(l, 0);
   IndexErrors errors;
-  for_runs(l, 0, l.numel(), [&](const int64_t *offset, int64_t n) {
-    const int64_t *from = places + offset[0];
-    for (int64_t i = 0; i < n; i++) {
-      if (VT_UNLIKELY(!in_range(from[i * step], size))) errors.raise(from[i * step], dim, size);
-    }
+  parallel_for(l.numel(), 4 * kGrainElements, [&](int64_t begin, int64_t end) {
+    for_runs(l, begin, end, [&](const int64_t *offset, int64_t n) {
+      check_run(places + offset[0], step, n, size, dim, errors);
+    });
   });
   return errors.status(context);
 }

@@ -45,7 +45,8 @@ template <class T>
 using lane_index = std::make_signed_t<typename RawBytes<sizeof(T)>::type>;
 
 namespace lanes_detail {
-// Vector constants are spelled out from a sequence: filled in a loop they are built anew on each use.
+// Vector constants are spelled out from a sequence: filled in a loop they are built anew on each
+// use.
 template <class T, class M, int... I>
 VT_INLINE M last_lanes(int64_t n, std::integer_sequence<int, I...>) {
   const M lane = {static_cast<lane_index<T>>(I)...};
@@ -80,8 +81,7 @@ VT_INLINE T fold(V v, const Combine &combine) {
 // True in the last `n` lanes.
 template <class T>
 VT_INLINE lane_mask<T> last_lanes(int64_t n) {
-  return lanes_detail::last_lanes<T, lane_mask<T>>(
-      n, std::make_integer_sequence<int, kLanes<T>>{});
+  return lanes_detail::last_lanes<T, lane_mask<T>>(n, std::make_integer_sequence<int, kLanes<T>>{});
 }
 
 // All lanes combined into one, halves first. Combine takes and gives vectors of any width.
@@ -90,18 +90,18 @@ VT_INLINE T fold_lanes(vec<T> v, const Combine &combine) {
   return lanes_detail::fold<kVectorBytes, T>(v, combine);
 }
 
-// The first `count` elements at p, fewer than a vector; the other lanes are `pad`. Nothing beyond them
-// is touched.
+// The first `count` elements at p, fewer than a vector; the other lanes are `pad`. Nothing beyond
+// them is touched.
 template <class T>
 VT_INLINE vec<T> load_part(const T *p, int64_t count, T pad) {
 #if defined(__AVX512F__)
   if constexpr (sizeof(T) == 4) {
-    const vec<int32_t> v = (vec<int32_t>)_mm512_mask_loadu_epi32(
-        (__m512i)splat(pad), __mmask16((1u << count) - 1), p);
+    const vec<int32_t> v =
+        (vec<int32_t>)_mm512_mask_loadu_epi32((__m512i)splat(pad), __mmask16((1u << count) - 1), p);
     return (vec<T>)v;
   } else if constexpr (sizeof(T) == 8) {
-    const vec<int64_t> v = (vec<int64_t>)_mm512_mask_loadu_epi64(
-        (__m512i)splat(pad), __mmask8((1u << count) - 1), p);
+    const vec<int64_t> v =
+        (vec<int64_t>)_mm512_mask_loadu_epi64((__m512i)splat(pad), __mmask8((1u << count) - 1), p);
     return (vec<T>)v;
   }
 #elif defined(__AVX2__)
@@ -110,7 +110,8 @@ VT_INLINE vec<T> load_part(const T *p, int64_t count, T pad) {
     const __m256i v = _mm256_maskload_epi32(reinterpret_cast<const int *>(p), (__m256i)~beyond);
     return beyond ? splat(pad) : (vec<T>)v;
   } else if constexpr (sizeof(T) == 8) {
-    const __m256i v = _mm256_maskload_epi64(reinterpret_cast<const long long *>(p), (__m256i)~beyond);
+    const __m256i v =
+        _mm256_maskload_epi64(reinterpret_cast<const long long *>(p), (__m256i)~beyond);
     return beyond ? splat(pad) : (vec<T>)v;
   }
 #endif

@@ -1,5 +1,6 @@
 // Losses over log-probabilities and over class probabilities.
 #include "vibetensor/cpu/kernels/loss.h"
+
 #include "vibetensor/cpu/kernels/softmax_parts.h"
 
 namespace VT_NS {
@@ -123,8 +124,8 @@ vt_status probabilities_forward(const vt_array *a, const vt_value *v) {
   const Probabilities<T> op(a[2], weights.data(), n, v[1].re);
   const int64_t step = inner_stride(samples.layout, 0), t_step = inner_stride(samples.layout, 1);
   LossSums total;
-  const bool ok = for_samples(
-      samples.count, n, &total, [&](int64_t begin, int64_t end, LossSums &sums) {
+  const bool ok =
+      for_samples(samples.count, n, &total, [&](int64_t begin, int64_t end, LossSums &sums) {
         const Scratch<V, kInline> room(2 * n);
         if (!room.ok()) return false;
         int64_t index = begin;
@@ -174,8 +175,8 @@ vt_status probabilities_backward(const vt_array *a, const vt_value *v) {
   int64_t step[5];
   for (int k = 0; k < 5; k++) step[k] = inner_stride(samples.layout, k);
   LossSums unused;
-  const bool ok = for_samples(
-      samples.count, n, &unused, [&](int64_t begin, int64_t end, LossSums &) {
+  const bool ok =
+      for_samples(samples.count, n, &unused, [&](int64_t begin, int64_t end, LossSums &) {
         const Scratch<V, kInline> room(3 * n);
         if (!room.ok()) return false;
         int64_t index = begin;
@@ -210,22 +211,20 @@ vt_status probabilities_backward(const vt_array *a, const vt_value *v) {
 
 }  // namespace
 
-// arrays: input (log-probabilities), target (int64), weight?, then out, total_weight. values: reduction,
-// ignore_index. total_weight is one value of the compute type; out is contiguous.
+// arrays: input (log-probabilities), target (int64), weight?, then out, total_weight. values:
+// reduction, ignore_index. total_weight is one value of the compute type; out is contiguous.
 vt_status nll_loss_cpu(const vt_array *a, const vt_value *v, vt_context *ctx) {
   if (a[1].dtype != VT_I64) return VT_ERROR_DTYPE;
-  return dispatch<kFloating>(a[0].dtype, [&](auto tag) {
-    return nll_forward<typename decltype(tag)::type>(a, v, ctx);
-  });
+  return dispatch<kFloating>(
+      a[0].dtype, [&](auto tag) { return nll_forward<typename decltype(tag)::type>(a, v, ctx); });
 }
 
-// arrays: grad, input, target, weight?, total_weight, then grad_input. values: as the forward's. The
-// input is not read.
+// arrays: grad, input, target, weight?, total_weight, then grad_input. values: as the forward's.
+// The input is not read.
 vt_status nll_loss_backward_cpu(const vt_array *a, const vt_value *v, vt_context *) {
   if (a[2].dtype != VT_I64 || a[0].dtype != a[5].dtype) return VT_ERROR_DTYPE;
-  return dispatch<kFloating>(a[5].dtype, [&](auto tag) {
-    return nll_backward<typename decltype(tag)::type>(a, v);
-  });
+  return dispatch<kFloating>(
+      a[5].dtype, [&](auto tag) { return nll_backward<typename decltype(tag)::type>(a, v); });
 }
 
 // arrays: input, target (probabilities, shaped like the input), weight?, then out, lse. values:
@@ -237,7 +236,8 @@ vt_status cross_entropy_probabilities_cpu(const vt_array *a, const vt_value *v, 
   });
 }
 
-// arrays: grad, input, target, weight?, lse, then grad_input?, grad_target?. values: as the forward's.
+// arrays: grad, input, target, weight?, lse, then grad_input?, grad_target?. values: as the
+// forward's.
 vt_status cross_entropy_probabilities_backward_cpu(const vt_array *a, const vt_value *v,
                                                    vt_context *) {
   if (a[0].dtype != a[1].dtype || a[2].dtype != a[1].dtype) return VT_ERROR_DTYPE;

@@ -1,4 +1,5 @@
-// What the classification losses share: walking the samples of (N, C, ...) or (C), weights, targets.
+// What the classification losses share: walking the samples of (N, C, ...) or (C), weights,
+// targets.
 #ifndef VT_CPU_KERNELS_LOSS_H
 #define VT_CPU_KERNELS_LOSS_H
 
@@ -113,8 +114,8 @@ inline vt_status check_targets(const vt_array &target, const vt_array &input, in
   return status;
 }
 
-// What a sample's part of the loss is multiplied by on the way back. `grad` holds one value, or one per
-// sample where the losses were not reduced.
+// What a sample's part of the loss is multiplied by on the way back. `grad` holds one value, or one
+// per sample where the losses were not reduced.
 template <class T>
 struct LossGrad {
   const T *grad;

@@ -9,8 +9,8 @@ namespace {
 constexpr int64_t kGrainWork = 16384;
 constexpr int64_t kInline = 2048;  // elements of scratch rows on the stack
 
-// A weight or bias as contiguous values of the compute type; it may have another floating dtype than
-// the input. `room` holds its elements, and is used only when they cannot be read in place.
+// A weight or bias as contiguous values of the compute type; it may have another floating dtype
+// than the input. `room` holds its elements, and is used only when they cannot be read in place.
 template <class V>
 inline const V *parameter(const vt_array &a, V *room) {
   if (!given(a)) return nullptr;
@@ -164,8 +164,8 @@ VT_INLINE void input_grad(const V *g, const V *x, const V *w, V mean, V rstd, in
   const V k = c2 * rstd * rstd * rstd * scale, shift = Rms ? V(0) : rstd * c1;
   if (w) {
     row_map(
-        out, n,
-        [=](auto a, auto p, auto q) { return a * q * rstd - ((p - mean) * k + shift); }, g, x, w);
+        out, n, [=](auto a, auto p, auto q) { return a * q * rstd - ((p - mean) * k + shift); }, g,
+        x, w);
   } else {
     row_map(out, n, [=](auto a, auto p) { return a * rstd - ((p - mean) * k + shift); }, g, x);
   }
@@ -202,7 +202,8 @@ vt_status norm_backward(const vt_array &grad, const vt_array &input, const vt_ar
     V *const result_room = room.data() + 2 * kRows * n;
     for (int64_t piece = begin; piece < end; piece++) {
       V *const dw = want_weight ? partial.data() + piece * sums * n : nullptr;
-      V *const db = want_bias ? partial.data() + (piece * sums + (want_weight ? 1 : 0)) * n : nullptr;
+      V *const db =
+          want_bias ? partial.data() + (piece * sums + (want_weight ? 1 : 0)) * n : nullptr;
       for (int64_t c = 0; c < sums * n; c++) partial[piece * sums * n + c] = V(0);
       const int64_t stop = min_of((piece + 1) * length, rows);
       for (int64_t r = piece * length; r < stop; r += kRows) {

@@ -1,8 +1,8 @@
 // The driver of reductions over any subset of dimensions of any strided array, and the block kernel
 // that serves every reduction which folds elements one by one.
 //
-// The result of a reduction depends on shapes and strides only, never on the number of threads: work
-// is cut into fixed pieces whose partial states are merged in order.
+// The result of a reduction depends on shapes and strides only, never on the number of threads:
+// work is cut into fixed pieces whose partial states are merged in order.
 #ifndef VT_CPU_KERNELS_REDUCE_H
 #define VT_CPU_KERNELS_REDUCE_H
 
@@ -12,8 +12,8 @@ namespace VT_NS {
 
 // What a reduction needs to turn a state into a result.
 struct ReduceInfo {
-  int64_t count;     // elements folded into each output
-  double correction; // var: what is taken from the count
+  int64_t count;      // elements folded into each output
+  double correction;  // var: what is taken from the count
 };
 
 // One reduction for one dtype. The driver holds an array of states, one per output, without knowing
@@ -39,15 +39,16 @@ vt_status run_reduction(const Reducer &r, const vt_array &in, const vt_array &ou
 
 // ---- folds ----
 //
-// A fold has two levels: elements go into lanes (vectorised, short runs), lanes into a state (precise,
-// long runs). The lane level is a Core, shared by all element types that are loaded as one Value:
+// A fold has two levels: elements go into lanes (vectorised, short runs), lanes into a state
+// (precise, long runs). The lane level is a Core, shared by all element types that are loaded as
+// one Value:
 //   Value, Lane; identity(), load(Value) -> Lane, combine(Lane, Lane) -> Lane
 //   kVector: Value is Lane, and load and combine take vectors too
 // An Op says the rest:
 //   In (as stored), Core, State, Out; start(), fold(State&, Lane), merge(State&, const State&),
 //   done(const State&) -> bool, result(const State&, const ReduceInfo&) -> Out
-// Lanes are folded into the state after at most kFoldRows elements each: that bounds the rounding of
-// float lanes and the range of narrow integer ones.
+// Lanes are folded into the state after at most kFoldRows elements each: that bounds the rounding
+// of float lanes and the range of narrow integer ones.
 constexpr int64_t kFoldRows = 512;
 
 // Both classes below serve rows of Source:
@@ -184,7 +185,8 @@ struct Fold {
 
   // Rows are read as they are stored where the lanes can, else through a buffer of values.
   static constexpr bool kInPlace =
-      is_same<In, Value>::value || (Core::kVector && is_half_type<In> && is_same<Value, float>::value);
+      is_same<In, Value>::value ||
+      (Core::kVector && is_half_type<In> && is_same<Value, float>::value);
   using Source = std::conditional_t<kInPlace, In, Value>;
   using L = std::conditional_t<Core::kVector, VectorLanes<Core, Source>, ScalarLanes<Core, Source>>;
   static constexpr int64_t kTile = min_of<int64_t>(1024, kReduceStateBytes / sizeof(State));
@@ -260,8 +262,8 @@ struct Fold {
           for (int64_t i = 0; i < m; i += 8) {
             const int64_t k = min_of<int64_t>(m - i, 8);
             for (int64_t j = 0; j < k; j++) {
-              load_row(buffer + j * kStep, from + (i + j) * row_stride + c * col_stride,
-                       col_stride, w);
+              load_row(buffer + j * kStep, from + (i + j) * row_stride + c * col_stride, col_stride,
+                       w);
             }
             L::add_rows(lanes + c, buffer, kStep, k, w);
           }
@@ -300,8 +302,8 @@ struct Fold {
 template <class Op>
 inline vt_status run_fold(const vt_array &in, const vt_array &out) {
   using F = Fold<Op>;
-  static constexpr Reducer reducer = {sizeof(typename Op::State), F::kTile, F::init,
-                                      F::block,                   F::merge, F::finish};
+  static constexpr Reducer reducer = {
+      sizeof(typename Op::State), F::kTile, F::init, F::block, F::merge, F::finish};
   return run_reduction(reducer, in, out);
 }
 

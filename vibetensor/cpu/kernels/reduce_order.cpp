@@ -94,9 +94,13 @@ vt_status prod_cpu(const vt_array *a, const vt_value *, vt_context *) {
   });
 }
 
-vt_status amax_cpu(const vt_array *a, const vt_value *, vt_context *) { return extreme<MaxCore>(a); }
+vt_status amax_cpu(const vt_array *a, const vt_value *, vt_context *) {
+  return extreme<MaxCore>(a);
+}
 
-vt_status amin_cpu(const vt_array *a, const vt_value *, vt_context *) { return extreme<MinCore>(a); }
+vt_status amin_cpu(const vt_array *a, const vt_value *, vt_context *) {
+  return extreme<MinCore>(a);
+}
 
 vt_status any_cpu(const vt_array *a, const vt_value *, vt_context *) {
   return truth<true>(a[0], a[1]);

@@ -19,7 +19,7 @@ struct Moments {
   }
 };
 
-constexpr int64_t kBlock = 2048; // elements of a row, or of a few columns, taken at once
+constexpr int64_t kBlock = 2048;  // elements of a row, or of a few columns, taken at once
 
 // The moments of a block from sums of the distances from `shift` and of their squares. The shift is
 // the mean rounded to the type of the elements.
@@ -143,7 +143,7 @@ struct Var {
 
 template <class T>
 inline vt_status run_var(const vt_array &in, const vt_array &out, double correction) {
-  static constexpr Reducer reducer = {sizeof(Moments), Var<T>::kTile,  Var<T>::init,
+  static constexpr Reducer reducer = {sizeof(Moments), Var<T>::kTile, Var<T>::init,
                                       Var<T>::block,   Var<T>::merge, Var<T>::finish};
   return run_reduction(reducer, in, out, correction);
 }

@@ -7,15 +7,15 @@
 
 namespace VT_NS {
 
-// exp(x) for x <= 40 (NaN passes), of a scalar or a vector: shorter than vexp, because only the small
-// end of the range needs care. x = n log(2) + r; the power of two is applied in two steps, so that
-// results among the denormals round once.
+// exp(x) for x <= 40 (NaN passes), of a scalar or a vector: shorter than vexp, because only the
+// small end of the range needs care. x = n log(2) + r; the power of two is applied in two steps, so
+// that results among the denormals round once.
 template <class T>
 struct ExpParts;
 
 template <>
 struct ExpParts<float> {
-  static constexpr float lowest = -105.f;  // rounds to zero from here on
+  static constexpr float lowest = -105.f;     // rounds to zero from here on
   static constexpr float shift = 12582912.f;  // 1.5 * 2^23: the sum's low bits are an integer
   static constexpr float log2_high = 0.693145752f, log2_low = 1.42860677e-6f;
   static constexpr int bits = 23, bias = 127, lift = 64;
@@ -109,8 +109,8 @@ VT_INLINE T row_max(const T *x, int64_t n) {
   return m;
 }
 
-// The sum over a row of term(x[i], y[i], ...); the pointers' elements come as vectors. `term` of zeros
-// must be zero.
+// The sum over a row of term(x[i], y[i], ...); the pointers' elements come as vectors. `term` of
+// zeros must be zero.
 template <class V, class Term, class... P>
 VT_INLINE V row_fold_add(int64_t n, const Term &term, const P *...x) {
   constexpr int64_t K = kLanes<V>;

@@ -9,7 +9,8 @@ namespace VT_NS {
 // The most columns that Kernel::columns gets at once.
 constexpr int64_t kRowColumns = 256;
 
-// Calls a kernel for every row along `dim` of K inputs and one output of the same shape and dtype T.
+// Calls a kernel for every row along `dim` of K inputs and one output of the same shape and dtype
+// T.
 //   Kernel::row(const V *const *in, V *out, int64_t n): contiguous rows of V = acc_t<T>
 //   Kernel::columns(const V *const *in, const int64_t *strides, V *out, int64_t out_stride,
 //                   int64_t n, int64_t cols): neighbouring rows side by side
@@ -44,7 +45,8 @@ inline vt_status run_rows(const vt_array *in, const vt_array &out, int64_t dim) 
   for (int k = 0; k <= K; k++) columns &= inner_stride(rows, k) == 1;
   // Tiles of columns stay in the second-level cache.
   const int64_t tile = clamp_to<int64_t>((65536 / n) & ~int64_t(15), 16, kRowColumns);
-  const int64_t room_size = kInPlace ? (columns ? 0 : (K + 1) * n) : (K + 1) * n * (columns ? tile : 1);
+  const int64_t room_size =
+      kInPlace ? (columns ? 0 : (K + 1) * n) : (K + 1) * n * (columns ? tile : 1);
 
   const int64_t grain = max_of<int64_t>(1, kGrainWork / n);
   bool failed = false;

@@ -120,11 +120,19 @@ inline void transpose_copy(T *__restrict to, int64_t to_ld, const T *__restrict 
 // ---- runs of elements ----
 
 // Reads n elements of any stride as the compute type; the overloads of vt/half.h convert whole runs
-// of half types.
+// of half types. Copies are spelled out: a call of memcpy would cost more than a short run.
 template <class S, class T>
 VT_INLINE void read_run(T *to, const S *from, int64_t stride, int64_t n) {
   if constexpr (is_half_type<S>) {
     if (stride == 1) return load_run(to, from, n);
+  }
+  if constexpr (std::is_same<S, T>::value && !is_complex<S>) {
+    if (stride == 1) {
+      int64_t i = 0;
+      for (; i + kLanes<T> <= n; i += kLanes<T>) store(to + i, load(from + i));
+      for (; i < n; i++) to[i] = from[i];
+      return;
+    }
   }
   load_row(to, from, stride, n);
 }
