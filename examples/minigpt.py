@@ -43,7 +43,7 @@ def build_model(lib: Any, config: Config) -> Any:
     """A GPT made of ``lib``'s modules, with freshly drawn weights."""
     nn, F = lib.nn, lib.nn.functional
 
-    class Attention(nn.Module):
+    class Attention(nn.Module):  # type: ignore[name-defined]
         """Causal self-attention: every position looks at itself and at those before it."""
 
         def __init__(self) -> None:
@@ -61,7 +61,7 @@ def build_model(lib: Any, config: Config) -> Any:
             mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
             return self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
 
-    class Block(nn.Module):
+    class Block(nn.Module):  # type: ignore[name-defined]
         """Attention between positions, then a network at each position; both add to the input."""
 
         def __init__(self) -> None:
@@ -80,7 +80,7 @@ def build_model(lib: Any, config: Config) -> Any:
             x = x + self.dropout(self.attention(self.norm1(x)))
             return x + self.dropout(self.mlp(self.norm2(x)))
 
-    class GPT(nn.Module):
+    class GPT(nn.Module):  # type: ignore[name-defined]
         """Bytes in, the logits of the next byte out: (batch, length) to (batch, length, vocab)."""
 
         def __init__(self) -> None:

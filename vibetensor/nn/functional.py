@@ -1,13 +1,19 @@
 """The functional forms of the network operators, from the operator table."""
 
+from typing import TYPE_CHECKING
+
 from vibetensor.ops import surface
 
-globals().update(surface("nn.functional"))
-globals().update(
-    {name: surface("vt")[name] for name in ("relu_", "tanh", "sigmoid", "softmax", "log_softmax")}
-)
+_functions = dict(surface("nn.functional"))
+for _name in ("relu_", "tanh", "sigmoid", "softmax", "log_softmax"):
+    _functions[_name] = surface("vt")[_name]
+_relu = _functions["relu"] = _functions.pop("functional_relu")  # the table has one `relu` already
+_relu.__name__ = _relu.__qualname__ = "relu"
 
-relu = globals().pop("functional_relu")
-relu.__name__ = relu.__qualname__ = "relu"
+globals().update(_functions)
+__all__ = sorted(_functions)
 
-__all__ = sorted(name for name in globals() if not name.startswith("_") and name != "surface")
+if TYPE_CHECKING:
+    from typing import Any
+
+    def __getattr__(name: str) -> Any: ...  # functional.pyi, which the build writes, has them all
