@@ -51,8 +51,8 @@ def functions(op, surface):
     lines = []
     if surface in op.surfaces:
         shown = parameters(op.params, "out" in op.surfaces)
-        lines += [f"def {n}({shown}) -> {result(op)}: ..." for n in (op.name, *op.aliases)]
-    if surface == "vt" and "vt_" in op.surfaces:
+        lines += [f"def {n}({shown}) -> {result(op)}: ..." for n in op.names]
+    if f"{surface}_" in op.surfaces:
         lines.append(f"def {op.name}_({parameters(op.params, False)}) -> Tensor: ...")
     return lines
 
@@ -65,9 +65,9 @@ def methods(op):
     shown = f"self, {shown}" if shown else "self"
     names = []
     if "Tensor" in op.surfaces:
-        names += [op.name, *op.aliases]
+        names += op.names
     if "inplace" in op.surfaces and not op.name.endswith("_"):
-        names += [f"{n}_" for n in (op.name, *op.aliases)]
+        names += [f"{n}_" for n in op.names]
     return [f"    def {n}({shown}) -> {result(op)}: ..." for n in names]
 
 
@@ -87,10 +87,8 @@ def stubs_pyi(ops):
 
 
 def functional_pyi(ops):
-    """The functions of ``nn.functional``; some are those of the top-level module."""
-    shared = ("log_softmax", "relu", "relu_", "sigmoid", "softmax", "tanh")
-    out = [HEADER, *(f"from vibetensor import {n} as {n}" for n in shared), ""]
+    """The functions of ``nn.functional``."""
+    out = [HEADER]
     for op in by_name(ops):
-        if op.name not in shared:
-            out += functions(op, "nn.functional")
+        out += functions(op, "nn.functional")
     return "\n".join(out) + "\n"

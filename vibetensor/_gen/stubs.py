@@ -176,7 +176,7 @@ def stubs(op):
         if "Tensor" in s:
             publish.append(f'install("{op.name}", {op.name})')
         return lines + publish
-    names = (op.name, *op.aliases)
+    names = op.names
     functions = []
     if modules or (("Tensor" in s) and same_signature(op, out)) or not s:
         lines += function(op, op.name, out)
@@ -199,6 +199,8 @@ def stubs(op):
             publish += [f'install("{n}_", {op.name}_)' for n in names]
         if "vt_" in s:
             publish += [f'publish("vt", "{n}_", {op.name}_)' for n in names]
+        if "nn.functional_" in s:
+            publish += [f'publish("nn.functional", "{n}_", {op.name}_)' for n in names]
     for name in op.operators:
         lines += operator(op, name)
     return lines + publish
