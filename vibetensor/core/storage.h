@@ -23,7 +23,10 @@ typedef struct vt_storage {
   void *reserved[2];
 } vt_storage; /* 64 bytes; pooled data follows it, aligned to 64 */
 
-enum { VT_STORAGE_READONLY = 1 };
+enum {
+  VT_STORAGE_READONLY = 1,
+  VT_STORAGE_PINNED = 2 /* page-locked host memory */
+};
 
 typedef struct vt_memory_stats {
   int64_t allocated;      /* bytes of live storages, as asked for */
