@@ -7,8 +7,8 @@
 #ifndef VT_BACKEND_H
 #define VT_BACKEND_H
 
-#include "vibetensor/core/iter.h"
-#include "vibetensor/core/storage.h"
+#include "core/iter.h"
+#include "core/storage.h"
 #include "vibetensor/types.h"
 
 #ifdef __cplusplus

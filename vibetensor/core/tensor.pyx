@@ -12,6 +12,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from vibetensor.core.dtype cimport device_object, dtype_object
+from vibetensor.core.errors cimport backend_out_of_memory
 
 cdef extern from "core/object.h":
     ctypedef struct vt_tensor_layout:
@@ -236,9 +237,17 @@ cdef inline vt_storage* allocate(int64_t nbytes, int device_type, int device_ind
     cdef vt_storage* s = NULL
     if likely(device_type == VT_CPU, 1):
         s = vt_storage_new(nbytes)
+    elif vt_backends[device_type].ready:
+        s = vt_backends[device_type].allocate(device_index, nbytes)
     if s is NULL:
-        raise RuntimeError(f"can't allocate memory: you tried to allocate {nbytes} bytes")
+        allocation_failed(nbytes, device_type)
     return s
+
+
+cdef int allocation_failed(int64_t nbytes, int device_type) except -1:
+    if vt_backends[device_type].ready:
+        backend_out_of_memory(device_type)
+    raise RuntimeError(f"can't allocate memory: you tried to allocate {nbytes} bytes")
 
 
 cdef Tensor tensor_new(int ndim, const int64_t* sizes, int dtype, int device_type, int device_index):
@@ -270,7 +279,7 @@ cdef inline uint32_t device_key(int device_type) noexcept:
 
 
 cdef Tensor tensor_new_like(Tensor a, int dtype):
-    if a.ndim > INLINE_DIMS or not a.flags & F_CONTIGUOUS or a.device_type != VT_CPU:
+    if a.ndim > INLINE_DIMS or not a.flags & F_CONTIGUOUS:
         return tensor_new(a.ndim, a.sizes, dtype, a.device_type, a.device_index)
     cdef Tensor t = alloc_object()
     t.ndim = a.ndim
@@ -279,13 +288,13 @@ cdef Tensor tensor_new_like(Tensor a, int dtype):
     memcpy(t.dims, a.dims, sizeof(t.dims))
     t.numel = a.numel
     t.dtype = <uint8_t>dtype
-    t.device_type = VT_CPU
+    t.device_type = a.device_type
     t.device_index = a.device_index
     t.flags = F_CONTIGUOUS
     t.output_nr = 0
-    t.keyset = KEYS_CPU
+    t.keyset = device_key(a.device_type)
     t.storage = NULL
-    t.storage = allocate(a.numel * itemsize(dtype), VT_CPU, -1)
+    t.storage = allocate(a.numel * itemsize(dtype), a.device_type, a.device_index)
     t.data = t.storage.data
     if vt_tls.inference:
         t.flags |= F_INFERENCE

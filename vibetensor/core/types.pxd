@@ -99,6 +99,7 @@ cdef extern from "core/state.h" nogil:
     int vt_top_key(uint32_t keys)
     uint32_t vt_effective_keys(uint32_t keys)
     bint vt_grad_enabled()
+    const char* vt_op_name(int op)
     void vt_cpu_register()
     const char* vt_cpu_capability()
 
