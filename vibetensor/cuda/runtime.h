@@ -141,17 +141,19 @@ vt_status synchronize_stream(int device, CUstream stream);
 vt_status synchronize_device(int device);
 vt_status synchronize_event(int device, CUevent event);
 
-/* The first bad index that a kernel of this device found since the last call. VT_OK: none.
- * VT_ERROR_INDEX: *op is the operator's number, detail the index, the dimension and its size. */
-vt_status take_index_error(int device, int *op, int64_t detail[3]);
-/* Waits for ctx->stream, then reports as `take_index_error` does, into ctx. */
-vt_status wait(vt_context *ctx);
-/* The detail of the VT_ERROR_INDEX that this thread was given last. */
-struct IndexErrorDetail {
-  int op;
-  int64_t detail[3];
+/* What a kernel found wrong (vt/index_error.h). */
+struct KernelError {
+  int op;              /* the operator's number */
+  int64_t detail[3];   /* the index, its dimension and the size of that */
+  const char *message; /* static; NULL where the error is an index out of bounds */
 };
-const IndexErrorDetail &last_index_error();
+/* The first error of the device's kernels since the last call; it is reported once. VT_OK: none;
+ * VT_ERROR_INDEX or VT_ERROR_VALUE: last_error() has the text. */
+vt_status take_kernel_error(int device, KernelError *error);
+/* What the functions above reported last on this thread. */
+const KernelError &last_kernel_error();
+/* Waits for ctx->stream, then reports into ctx. */
+vt_status wait(vt_context *ctx);
 
 /* --- Memory and peers ------------------------------------------------------------------------------ */
 
