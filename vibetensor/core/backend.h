@@ -39,6 +39,8 @@ typedef struct vt_backend {
   /* --- memory --- */
   /* A storage for the device's current stream; NULL when memory ran out. */
   vt_storage *(*allocate)(int device, size_t nbytes);
+  /* Whether the thread's last failed allocation lacked memory (and did not fail for another reason). */
+  int (*lacked_memory)(void);
   /* The memory is also used on `stream`: not reused before that stream has passed this point. Of
    * foreign memory nothing is known, and nothing is done. */
   void (*record_stream)(vt_storage *s, void *stream);
@@ -46,6 +48,8 @@ typedef struct vt_backend {
   vt_storage *(*allocate_pinned)(size_t nbytes);
   /* Whether an address of the host is page-locked, whoever locked it. */
   int (*is_pinned)(const void *address);
+  /* The device that memory nobody has told us about lies on; VT_HOST if it is none's. */
+  int (*device_of)(const void *address);
 
   /* --- work, on ctx->stream --- */
   vt_status (*pointwise)(const vt_iter *it, int functor, int dtype, const vt_value *params,

@@ -5,7 +5,7 @@ They follow PyTorch's, so that code which catches or matches them keeps working.
 from vibetensor.core.dtype cimport dtype_scalar_name
 from vibetensor.core.types cimport (
     VT_CPU, VT_CUDA, VT_ERROR_DTYPE, VT_ERROR_INDEX, VT_ERROR_OUT_OF_MEMORY, VT_ERROR_VALUE,
-    VT_ERROR_ZERO_DIVISION, vt_backends, vt_op_name,
+    VT_ERROR_ZERO_DIVISION, vt_backends,
 )
 
 cdef tuple _device_names = ("cpu", "cuda", "meta")
@@ -38,13 +38,10 @@ cdef int raise_backend_status(str op, int device_type, vt_status status, vt_cont
         raise OutOfMemoryError(text)
     if status == VT_ERROR_INDEX:
         # Found by a kernel that ran some time ago: `op` is only where the host learnt of it.
-        raise IndexError(
-            f"{vt_op_name(ctx.op).decode()}(): index {ctx.detail[0]} is out of bounds for dimension "
-            f"{ctx.detail[1]} with size {ctx.detail[2]} (reported by the device at the next "
-            "synchronising call)")
-    if ctx.message is not NULL:
-        text = ctx.message.decode()
-    raise RuntimeError(f"{op}(): {text}")
+        raise IndexError(text)
+    if ctx.message is not NULL and ctx.message is not vt_backends[device_type].last_error():
+        text = f"{op}(): {ctx.message.decode()}"  # a kernel's own text
+    raise RuntimeError(text)
 
 
 cdef str backend_text(int device_type):
@@ -55,7 +52,9 @@ cdef str backend_text(int device_type):
 
 
 cdef int backend_out_of_memory(int device_type) except -1:
-    raise OutOfMemoryError(backend_text(device_type))
+    if vt_backends[device_type].lacked_memory():
+        raise OutOfMemoryError(backend_text(device_type))
+    raise RuntimeError(backend_text(device_type))
 
 
 cdef int wrong_type(str op, str argument, int position, str expected, object got) except -1:

@@ -62,7 +62,7 @@ cdef extern from "core/storage.h" nogil:
         void* context
 
     enum:
-        VT_STORAGE_READONLY, VT_STORAGE_PINNED
+        VT_STORAGE_READONLY, VT_STORAGE_PINNED, VT_STORAGE_OWN
 
     ctypedef struct vt_memory_stats:
         int64_t allocated
@@ -74,6 +74,7 @@ cdef extern from "core/storage.h" nogil:
     vt_storage* vt_storage_new(size_t nbytes)
     vt_storage* vt_storage_wrap(void* data, size_t nbytes, uint8_t device_type, int8_t device_index,
                                 void (*deleter)(vt_storage*) noexcept, void* context)
+    bint vt_storage_is_own(const vt_storage* s)
     void vt_storage_incref(vt_storage* s)
     void vt_storage_decref(vt_storage* s)
     void vt_cpu_empty_cache()
@@ -140,9 +141,11 @@ cdef extern from "core/backend.h" nogil:
         vt_status (*enter)(int device, vt_context* ctx) noexcept nogil
         void (*leave)(vt_context* ctx) noexcept nogil
         vt_storage* (*allocate)(int device, size_t nbytes) noexcept nogil
+        int (*lacked_memory)() noexcept nogil
         void (*record_stream)(vt_storage* s, void* stream) noexcept nogil
         vt_storage* (*allocate_pinned)(size_t nbytes) noexcept nogil
         int (*is_pinned)(const void* address) noexcept nogil
+        int (*device_of)(const void* address) noexcept nogil
         vt_status (*pointwise)(const vt_iter* it, int functor, int dtype, const vt_value* params,
                                vt_context* ctx) noexcept nogil
         vt_status (*copy)(const vt_iter* it, vt_context* ctx) noexcept nogil

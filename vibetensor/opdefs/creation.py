@@ -245,13 +245,13 @@ def copy_(input: Tensor, src: Tensor | Number, non_blocking: bool = False) -> Te
 
 
 @manual(mutates=True, surfaces=(), node="Copy")
-def _copy_(input: Tensor, src: Tensor) -> Tensor:
-    """Writes `src`, of the same shape, into `input`."""
+def _copy_(input: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
+    """Writes `src`, of the same shape but of any dtype and device, into `input`."""
 
 
 @_copy_.grad
-def _(grad):
-    return zeros_like(grad), grad
+def _(grad, place="place_of(src)"):
+    return zeros_like(grad), to_place(grad, place)
 
 
 @manual(surfaces=(), node="Clone")
@@ -284,6 +284,18 @@ def _to_copy(input: Tensor, dtype: dtype) -> Tensor:
 @_to_copy.grad
 def _(grad, input_dtype):
     return to_dtype(grad, input_dtype)
+
+
+@manual(surfaces=(), node="ToCopy")
+def _to_device(
+    input: Tensor, dtype: dtype, device_type: int, device_index: int, non_blocking: bool = False
+) -> Tensor:
+    """A copy on another device, in the layout of `input` where that has no gaps."""
+
+
+@_to_device.grad
+def _(grad, input_dtype, place="place_of(input)"):
+    return to_dtype(to_place(grad, place), input_dtype)
 
 
 @composite(surfaces=())
