@@ -4,6 +4,7 @@ Owns generators and the default one of each device. The numbers themselves come 
 kernels: a generator only hands out ranges of a counter, so that a kernel may use them in any order
 and on any number of threads, with the same result.
 """
+from libc.stdint cimport int8_t, int64_t, uint64_t
 from libc.string cimport memcpy
 
 import os
