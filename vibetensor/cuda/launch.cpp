@@ -60,8 +60,8 @@ vt_status library_of(const char *family, CUlibrary *found) {
 }
 
 vt_status find_function(const char *family, const char *name, CUfunction *function) {
-  CUlibrary library;
-  CUkernel kernel;
+  CUlibrary library = nullptr;
+  CUkernel kernel = nullptr;
   if (vt_status status = library_of(family, &library)) return status;
   const CUresult result = driver.cuLibraryGetKernel(&kernel, library, name);
   if (result == CUDA_ERROR_NOT_FOUND)
@@ -161,7 +161,7 @@ Scratch::Scratch(vt_context *ctx, size_t bytes) {
     data_ = block_data(block);
   } else {
     ctx->detail[0] = static_cast<int64_t>(bytes);
-    ctx->message = last_error();
+    ctx->message = memory_error();
   }
 }
 
