@@ -345,6 +345,7 @@ cdef class Node:
         self.saved_version = self.inline_version
         self.metas = self.inline_meta
         self.grads = self.inline_grads
+        self.device = -1
 
     def __init__(self):
         raise TypeError(f"{type(self).__name__} cannot be created directly")
