@@ -3,6 +3,7 @@ from typing import Any
 
 from vibetensor import autograd as autograd
 from vibetensor import cpu as cpu
+from vibetensor import cuda as cuda
 from vibetensor import nn as nn
 from vibetensor import optim as optim
 from vibetensor import random as random
