@@ -14,12 +14,12 @@ vt_status move_elements(vt_context *ctx, const vt_array &from, const vt_array &t
 
 class Contiguous {
  public:
-  enum Use { kRead = 1, kWrite = 2, kUpdate = 3 };
+  enum Use { kNothing = 0, kRead = 1, kWrite = 2, kUpdate = 3 };  // kNothing: leave it as it is
 
   // Check status() before data() is used, and return finish() at the end.
   Contiguous(vt_context *ctx, const vt_array &a, Use use)
       : ctx_(ctx), array_(a), use_(use), data_(a.data) {
-    if (is_contiguous(a) || a.numel == 0) return;
+    if (use == kNothing || a.numel == 0 || is_contiguous(a)) return;
     scratch_.emplace(ctx, static_cast<size_t>(a.numel) * element_size(a.dtype));
     status_ = scratch_->ok() ? VT_OK : VT_ERROR_OUT_OF_MEMORY;
     data_ = scratch_->as<char>();
