@@ -10,7 +10,7 @@
 
 namespace vt_cuda {
 
-__thread ThreadState thread_state __attribute__((tls_model("initial-exec")));
+__thread ThreadState thread_state;
 std::atomic<CUcontext> device_contexts[kMaxDevices];
 Properties device_properties[kMaxDevices];
 Counters counters;

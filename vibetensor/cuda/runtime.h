@@ -50,7 +50,9 @@ struct ThreadState {
   CUcontext restore;             /* what `leave` puts back, NULL for nothing */
   CUstream streams[kMaxDevices]; /* NULL: the legacy default stream, as in PyTorch */
 };
-extern __thread ThreadState thread_state __attribute__((tls_model("initial-exec")));
+/* Not initial-exec: the part of CUDA's runtime that CUB needs has thread-local pages of its own, for
+ * which a process that loads the library late has no static room. */
+extern __thread ThreadState thread_state;
 
 extern std::atomic<CUcontext> device_contexts[kMaxDevices]; /* NULL until the device is used */
 
