@@ -47,7 +47,7 @@ struct Shape {
   // scores and of what is written over them.
   int64_t ld() const { return (keys + 7) & ~int64_t(7); }
   // Elements of the dtype in an element of the scores.
-  int narrow() const { return element_size(score_dtype) / element_size(dtype); }
+  int narrow() const { return dtype_bytes(score_dtype) / dtype_bytes(dtype); }
 };
 
 Shape shape_of(const vt_array &q, const vt_array &k, const vt_array &v, const vt_value *values) {
@@ -100,7 +100,7 @@ struct Heads {
 
   vt_status reserve(vt_context *ctx) {
     const int64_t *n = array->sizes;
-    room.emplace(ctx, size_t(array->numel * element_size(array->dtype)));
+    room.emplace(ctx, size_t(array->numel * dtype_bytes(array->dtype)));
     if (!room->ok()) return VT_ERROR_OUT_OF_MEMORY;
     units = {room->as<void>(), n[3], 1, group * n[2] * n[3]};
     return VT_OK;
@@ -130,7 +130,7 @@ struct Heads {
   Matrices at(int64_t unit, int64_t row = 0) const {
     Matrices m = units;
     m.data = static_cast<char *>(const_cast<void *>(m.data)) +
-             (unit * m.batch + row * m.row) * element_size(array->dtype);
+             (unit * m.batch + row * m.row) * dtype_bytes(array->dtype);
     return m;
   }
 };
@@ -146,7 +146,7 @@ struct Part {
 // a row has no more.
 template <class F>
 vt_status in_parts(const Shape &s, int64_t limit, F f) {
-  const int64_t row_bytes = s.ld() * element_size(s.score_dtype);
+  const int64_t row_bytes = s.ld() * dtype_bytes(s.score_dtype);
   const int64_t total = s.unit_rows();
   const int64_t fitting = row_bytes ? limit / row_bytes : total * s.units();
   int64_t rows = total, units = total ? fitting / total : s.units();
@@ -170,7 +170,7 @@ vt_status in_parts(const Shape &s, int64_t limit, F f) {
 
 // Bytes of scores of the largest part.
 size_t score_bytes(const Shape &s, int64_t limit) {
-  const int64_t row = s.ld() * element_size(s.score_dtype), all = s.units() * s.unit_rows() * row;
+  const int64_t row = s.ld() * dtype_bytes(s.score_dtype), all = s.units() * s.unit_rows() * row;
   return size_t(all < limit ? all : limit > row ? limit : row);
 }
 

@@ -63,7 +63,7 @@ char *offset(const void *data, int64_t elements, int size) {
 
 vt_status make_columns(const vt_conv_shape &s, int dtype, const vt_array &x, const Scratch &room,
                        int64_t first, int64_t items, vt_context *ctx) {
-  const int size = element_size(dtype);
+  const int size = dtype_bytes(dtype);
   Kernel &kernel = size == 16  ? columns_16
                    : size == 8 ? columns_8
                    : size == 4 ? columns_4
@@ -94,7 +94,7 @@ struct WeightMatrix {
       matrix = {w.data, w.strides[0], w.sizes[2] == 1 ? w.strides[1] : w.strides[2], 0};
       return VT_OK;
     }
-    room.emplace(ctx, size_t(w.numel * element_size(w.dtype)));
+    room.emplace(ctx, size_t(w.numel * dtype_bytes(w.dtype)));
     if (!room->ok()) return VT_ERROR_OUT_OF_MEMORY;
     const int64_t columns = w.sizes[1] * w.sizes[2];
     matrix = {room->as<void>(), columns, 1, 0};
@@ -108,7 +108,7 @@ struct WeightMatrix {
 
 vt_status forward(const vt_conv_shape &s, const vt_array &x, const vt_array &w,
                   const vt_array &bias, const vt_array &y, vt_context *ctx) {
-  const int size = element_size(y.dtype);
+  const int size = dtype_bytes(y.dtype);
   WeightMatrix weight;
   vt_status status = weight.set(w, ctx);
   if (status != VT_OK) return status;
@@ -146,10 +146,10 @@ vt_status forward(const vt_conv_shape &s, const vt_array &x, const vt_array &w,
 
 vt_status backward_input(const vt_conv_shape &s, const vt_array &y, const vt_array &w,
                          const vt_array &x, vt_context *ctx) {
-  const int size = element_size(x.dtype);
+  const int size = dtype_bytes(x.dtype);
   // Half types keep the columns as float, so that the sum over kernel positions rounds once.
   const int column_dtype = x.dtype == VT_F16 || x.dtype == VT_BF16 ? int(VT_F32) : int(x.dtype);
-  const int column_size = element_size(column_dtype);
+  const int column_size = dtype_bytes(column_dtype);
   WeightMatrix weight;
   vt_status status = weight.set(w, ctx);
   if (status != VT_OK) return status;
@@ -187,7 +187,7 @@ vt_status backward_input(const vt_conv_shape &s, const vt_array &y, const vt_arr
 
 vt_status backward_weight(const vt_conv_shape &s, const vt_array &y, const vt_array &x,
                           const vt_array &w, vt_context *ctx) {
-  const int size = element_size(w.dtype);
+  const int size = dtype_bytes(w.dtype);
   const int64_t items = items_at_once(s, size), columns = columns_of(s);
   const int64_t out_channels = s.groups * s.out_channels;
   const Scratch room(ctx, size_t(s.groups * columns * items * s.out_length * size));

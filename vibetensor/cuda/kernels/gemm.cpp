@@ -19,7 +19,7 @@ constexpr int64_t kMaxBatch = 65535;
 bool is_zero(const GemmFactor &f) { return f.re == 0 && f.im == 0; }
 
 char *bytes_at(const void *data, int64_t elements, int dtype) {
-  return static_cast<char *>(const_cast<void *>(data)) + elements * element_size(dtype);
+  return static_cast<char *>(const_cast<void *>(data)) + elements * dtype_bytes(dtype);
 }
 
 // The same product with rows and columns exchanged. A bias is then one of the rows.
@@ -83,7 +83,7 @@ vt_status make_operand(const Matrices &x, int dtype, int64_t rows, int64_t cols,
                        std::optional<Scratch> &room, GemmOperand *operand, vt_context *ctx) {
   if (__builtin_expect(operand_in_place(x, rows, cols, batch, operand), 1)) return VT_OK;
   const int64_t copies = x.batch == 0 ? 1 : batch, ld = round_up(cols, 8);
-  room.emplace(ctx, size_t(copies * rows * ld * element_size(dtype)));
+  room.emplace(ctx, size_t(copies * rows * ld * dtype_bytes(dtype)));
   if (!room->ok()) return VT_ERROR_OUT_OF_MEMORY;
   *operand = {room->as<void>(), ld, copies == 1 ? 0 : rows * ld, false};
   return copy_rows(x, dtype, copies, rows, cols, room->as<void>(), ld, rows * ld, ctx);
@@ -96,7 +96,7 @@ vt_status make_bias(const Product &p, std::optional<Scratch> &room, const void *
   if ((p.bias_stride == 1 || p.n == 1) && reinterpret_cast<uintptr_t>(p.bias) % 16 == 0) {
     return VT_OK;
   }
-  room.emplace(ctx, size_t(p.n * element_size(p.out_dtype)));
+  room.emplace(ctx, size_t(p.n * dtype_bytes(p.out_dtype)));
   if (!room->ok()) return VT_ERROR_OUT_OF_MEMORY;
   *bias = room->as<void>();
   return copy_rows({p.bias, 0, p.bias_stride, 0}, p.out_dtype, 1, 1, p.n, room->as<void>(), p.n, 0,
@@ -186,7 +186,7 @@ vt_status gemm_rows(const Product &p, vt_context *ctx) {
 // C has neither unit row nor unit column stride: the result is made elsewhere and copied.
 vt_status gemm_scattered(const Product &p, vt_context *ctx) {
   const int64_t ld = round_up(p.n, 8);
-  Scratch room(ctx, size_t(p.batch * p.m * ld * element_size(p.out_dtype)));
+  Scratch room(ctx, size_t(p.batch * p.m * ld * dtype_bytes(p.out_dtype)));
   if (!room.ok()) return VT_ERROR_OUT_OF_MEMORY;
   Product q = p;
   q.c = room.as<void>();
@@ -199,6 +199,11 @@ vt_status gemm_scattered(const Product &p, vt_context *ctx) {
   jobs.add(p.c, {0, p.c_batch, p.c_row, p.c_col}, q.c, {0, q.c_batch, ld, 1},
            {1, p.batch, p.m, p.n});
   return jobs.run(ctx);
+}
+
+// Whether the results of a batch do not lie one after the other.
+bool interleaved(const Product &p) {
+  return p.batch > 1 && p.c_batch < (p.m - 1) * p.c_row + (p.n - 1) * p.c_col + 1;
 }
 
 // Nothing to sum over: C is what the product would be added to.
@@ -229,6 +234,7 @@ vt_status gemm(const Product &product, vt_context *ctx) {
   if (p.init.data && is_zero(p.beta)) p.init = Matrices();
   if (p.batch == 1) p.a.batch = p.b.batch = p.init.batch = p.c_batch = 0;
   if (__builtin_expect(p.k <= 0, 0)) return without_inner(p, ctx);
+  if (__builtin_expect(interleaved(p), 0)) return gemm_scattered(p, ctx);
   if (__builtin_expect(!in_rows(p.m, p.n, p.c_row, p.c_col), 0)) {
     if (p.epilogue != kLtEpilogueNone || !in_rows(p.n, p.m, p.c_col, p.c_row)) {
       return gemm_scattered(p, ctx);

@@ -9,7 +9,7 @@
 namespace vt_cuda {
 
 // Bytes of an element of a dtype that products know.
-inline int element_size(int dtype) {
+inline int dtype_bytes(int dtype) {
   switch (dtype) {
     case VT_F16:
     case VT_BF16:
@@ -26,7 +26,7 @@ inline int element_size(int dtype) {
 // A list of copies of one dtype, at most VT_MAX_COPY_JOBS.
 class CopyJobs {
  public:
-  explicit CopyJobs(int dtype) : element_(element_size(dtype)) {}
+  explicit CopyJobs(int dtype) : element_(dtype_bytes(dtype)) {}
 
   // Sizes and strides count elements, the last dimension being the innermost of `dst`.
   void add(void *dst, const int64_t (&dst_strides)[4], const void *src,
