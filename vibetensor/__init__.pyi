@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from vibetensor import autograd as autograd
 from vibetensor import cpu as cpu
+from vibetensor import cuda as cuda
 from vibetensor import nn as nn
 from vibetensor import optim as optim
 from vibetensor import random as random

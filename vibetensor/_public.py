@@ -23,6 +23,7 @@ from vibetensor.core.dtype import (
     promote_types,
     set_default_dtype,
 )
+from vibetensor.core.errors import OutOfMemoryError
 from vibetensor.core.factory import as_tensor, asarray, tensor
 from vibetensor.core.interop import from_numpy, frombuffer
 from vibetensor.core.numeric_limits import finfo, iinfo

@@ -19,7 +19,11 @@ VT_HD A threshold_backward(A g, A x, A threshold) {
 
 template <class A>
 VT_HD A sigmoid(A x) {
-  return A(1) / (A(1) + VT_NS::exp(-x));
+  if constexpr (is_complex<A>) {
+    return A(1) / (A(1) + VT_NS::exp(-x));
+  } else {
+    return vsigmoid(x);
+  }
 }
 template <class A>
 VT_HD A sigmoid_backward(A g, A y) {
@@ -36,7 +40,11 @@ VT_HD A tanh_backward(A g, A y) {
 
 template <class A>
 VT_HD A silu(A x) {
+#ifdef __CUDA_ARCH__
+  return x * sigmoid(x);  // a float's sigmoid needs no division
+#else
   return x / (A(1) + VT_NS::exp(-x));
+#endif
 }
 template <class A>
 VT_HD A silu_backward(A g, A x) {

@@ -11,8 +11,10 @@
 #ifndef __CUDACC__
 #include "vt/elementary_double.h"
 #include "vt/elementary_float.h"
+#include "vt/elementary_normal.h"
 #define VT_LIBM(name) __builtin_##name
 #else
+#include "vt/elementary_normal.h"
 #define VT_LIBM(name) ::name
 #endif
 
@@ -36,15 +38,10 @@ VT_BOTH(verf, erf)
 VT_HD float vpow(float a, float b) { return ::powf(a, b); }
 
 // The normal distribution function and its density.
-VT_HD float normal_cdf(float x, float *density) {
-  *density = 0.398942280f * ::expf(-0.5f * x * x);
-  return ::normcdff(x);
-}
 VT_HD double normal_cdf(double x, double *density) {
   *density = 0.39894228040143268 * ::exp(-0.5 * x * x);
   return ::normcdf(x);
 }
-VT_HD float normal_cdf(float x) { return ::normcdff(x); }
 VT_HD double normal_cdf(double x) { return ::normcdf(x); }
 #endif
 VT_BOTH(vsin, sin)  // see checked.h for those that vectorise
@@ -67,6 +64,12 @@ VT_HD double vcopysign(double a, double b) { return VT_LIBM(copysign)(a, b); }
 VT_HD float vhypot(float a, float b) { return VT_LIBM(hypotf)(a, b); }
 VT_HD double vhypot(double a, double b) { return VT_LIBM(hypot)(a, b); }
 
+#ifdef __CUDA_ARCH__
+VT_HD float vsigmoid(float x) { return reciprocal_1p(vexp(-x)); }
+VT_HD double vsigmoid(double x) { return 1. / (1. + vexp(-x)); }
+VT_HD float vrsqrt(float x) { return ::rsqrtf(x); }
+VT_HD double vrsqrt(double x) { return ::rsqrt(x); }
+#else
 template <class A>
 VT_HD A vsigmoid(A x) {
   return A(1) / (A(1) + vexp(-x));
@@ -75,6 +78,7 @@ template <class A>
 VT_HD A vrsqrt(A x) {
   return A(1) / vsqrt(x);
 }
+#endif
 
 }  // namespace VT_NS
 #undef VT_LIBM

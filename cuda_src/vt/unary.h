@@ -154,7 +154,7 @@ VT_HD A rsqrt(A a) {
   if constexpr (is_complex<A>) {
     return A(1) / csqrt(a);
   } else {
-    return A(1) / vsqrt(a);
+    return vrsqrt(a);
   }
 }
 template <class A>

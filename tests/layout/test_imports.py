@@ -33,6 +33,7 @@ LAYERS = [
             "core.scalar",
             "core.interop",
             "core.dlpack",
+            "core.cuda_array",
         ],
     ),
     # The entries are look-ups in the dispatch table by operator number; no operator is imported.
@@ -55,7 +56,9 @@ LAYERS = [
     ("Python API", ["*"]),
 ]
 # What may be imported although it lies above, and why.
-EXCEPTIONS = {}
+EXCEPTIONS = {
+    ("core.device", "cuda"): "the first use of a device loads its runtime",
+}
 
 DRIVER = re.compile(r"cydriver|cuda\.bindings|libcuda\.|[<\"]cuda\.h[>\"]|\bcu[A-Z]\w+\(")
 

@@ -9,9 +9,9 @@ if __package__ in (None, ""):
 
     __package__ = "_gen"
 
-from .cpp import PARTS, pointwise_cpp, registry_cpp
+from .cpp import PARTS, pointwise_cpp, registry_cpp, registry_cuda_cpp
 from .docs import ops_md
-from .entries import entries_pxd, op_ids
+from .entries import entries_pxd, op_ids, op_names
 from .family import family_pyx
 from .load import load
 from .pyi import functional_pyi, stubs_pyi
@@ -26,6 +26,8 @@ def files():
         out[f"ops_{family}.pyx"] = family_pyx(family, ops)
     for part in range(PARTS):
         out[f"pointwise_{part}.cpp"] = pointwise_cpp(part, ops)
+    out["op_names.c"] = op_names(ops)
+    out["registry_cuda.cpp"] = registry_cuda_cpp(ops)
     out["ops.pyi"] = stubs_pyi(ops)
     out["functional.pyi"] = functional_pyi(ops)
     out["ops.md"] = ops_md(ops)

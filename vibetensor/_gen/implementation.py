@@ -140,7 +140,7 @@ def call(op, arrays, values):
             lines.append(f"    ints_value({name}, _ints{i}, &_values[{i}])")
         elif kind == "tensors":
             lines.append(f"    cdef TensorArrays _list{i} = TensorArrays({name})")
-            lines.append(f"    _list{i}.value(&_values[{i}])")
+            lines.append(f'    _list{i}.beside(b"{op.name}", &_arrays[0], &_values[{i}])')
         else:
             lines.append(f"    {VALUE_SETTERS[kind]}({name}, &_values[{i}])")
     argument = "_values" if values else "NULL"

@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t
 
 from vibetensor.core.tensor cimport *
 from vibetensor.ops.entries cimport (
-    op_add, op_add_, op_clone, op_copy_, op_fill_, op_real, op_sum_to_size, op_to_dtype, op_zero_,
+    op__to_device, op_add, op_add_, op_clone, op_copy_, op_fill_, op_real, op_sum_to_size, op_to_dtype, op_zero_,
 )
 
 cdef extern from "Python.h":
@@ -48,6 +48,10 @@ cdef inline Tensor real_part(Tensor t):
 
 cdef inline Tensor cast(Tensor t, int dtype):
     return op_to_dtype(t, dtype)
+
+
+cdef inline Tensor to_device(Tensor t, int device_type, int device_index):
+    return op__to_device(t, t.dtype, device_type, device_index, False)
 
 
 cdef inline Tensor sum_to(Tensor t, int ndim, const int64_t* sizes):

@@ -91,6 +91,8 @@ cdef class GraphTask:
     cdef dict leaves            # {address of leaf: LeafState} or None
     cdef dict captures          # {address of node: [(output number, place in the result)]} or None
     cdef list results
+    cdef int device             # of the running node where it runs on a stream of its own, else -1
+    cdef void* caller           # that device's current stream when the backward was called
 
     def __dealloc__(self):
         free(self.queue.entries)
@@ -131,6 +133,7 @@ cdef GraphTask begin_task(Py_ssize_t num_roots):
         task.roots_capacity = num_roots
     task.num_roots = 0
     task.selective = False
+    task.device = -1
     task.queue.size = 0
     task.id = next_task
     next_task += 1
@@ -173,6 +176,7 @@ cdef inline int reserve_stack(GraphTask task, Py_ssize_t n) except -1:
 
 
 include "plan.pxi"
+include "streams.pxi"
 
 
 # --- sending gradients ----------------------------------------------------------------------------
@@ -247,6 +251,8 @@ cdef int send(GraphTask task, PyObject* source, int index, vt_edge* e, PyObject*
     cdef PyObject** slot
     cdef int32_t* word
     if e.leaf:
+        if unlikely(task.device >= 0 and apart_from_caller(task, g), 0):
+            return send_leaf_to_caller(task, source, index, <Tensor>target, g)
         return send_leaf(task, source, index, <Tensor>target, g)
     if likely((<Node>target).task == task.id, 1):
         word = &(<Node>target).dependencies
@@ -257,7 +263,9 @@ cdef int send(GraphTask task, PyObject* source, int index, vt_edge* e, PyObject*
     if task.selective and (word is NULL or not word[0] & (RUNS | CAPTURED)):
         drop_all(&g, 1)
         return 0
-    if g is not NULL:
+    if unlikely(g is not NULL and (<Node>target).device >= 0, 0):
+        receive(<Node>target, slot, g, e.input_nr, source, index)
+    elif g is not NULL:
         if unlikely(not conforms(g, &(<Node>target).metas[e.input_nr]), 0):
             g = conform(g, &(<Node>target).metas[e.input_nr], source, index)
         if likely(slot[0] is NULL, 1):
@@ -283,6 +291,8 @@ cdef bint any_defined(PyObject** p, int n) noexcept:
 cdef int capture(GraphTask task, PyObject* node, PyObject** grads) except -1:
     for number, place in task.captures[<size_t>node]:
         if grads[<int>number] is not NULL:
+            if apart_from_caller(task, grads[<int>number]):
+                pass_on(grads[<int>number], task.device, task.caller)
             task.results[place] = <object>grads[<int>number]
     return 0
 
@@ -386,6 +396,7 @@ cdef int abandon(GraphTask task) except -1:
 cdef int execute(GraphTask task, tuple gradients) except -1:
     cdef Py_ssize_t i
     cdef PyObject* g
+    cdef PyObject* node
     count_dependencies(task)
     for i in range(task.num_roots):
         g = NULL
@@ -394,7 +405,11 @@ cdef int execute(GraphTask task, tuple gradients) except -1:
             incref(g)
         send(task, NULL, <int>i, &task.roots[i], g)
     while task.queue.size > 0:
-        run_node(task, queue_pop(&task.queue))
+        node = queue_pop(&task.queue)
+        if unlikely((<Node>node).device >= 0, 0):
+            run_on_stream(task, node)
+        else:
+            run_node(task, node)
     return 0
 
 
@@ -435,52 +450,4 @@ cdef list run_backward(tuple roots, tuple gradients, bint retain_graph, bint cre
     return results
 
 
-# --- fused operators under create_graph -----------------------------------------------------------
-
-cdef int identity_backward(Node node, PyObject** grads, PyObject** out) except -1:
-    if node.edges[0].target is not NULL:
-        incref(grads[0])
-        out[0] = grads[0]
-    return 0
-
-
-cdef Tensor identity(Tensor t):
-    """The same values as another step of the graph, so that a derivative can stop there."""
-    cdef Tensor out = tensor_alias(t)
-    cdef Node node = node_new(identity_backward, b"IdentityBackward0", 1, 0, 1)
-    node_edge(node, 0, t)
-    set_history(out, node, 0)
-    return out
-
-
-cdef int reference_backward(Node node, object reference, tuple inputs, tuple positions,
-                            PyObject** grads, PyObject** out) except -1:
-    cdef uint32_t excluded = vt_tls.excluded
-    cdef list arguments = list(inputs), wanted = [], edges = [], roots = [], gradients = []
-    cdef Tensor t
-    cdef int j, k
-    vt_tls.excluded &= ~<uint32_t>KEYS_AUTOGRAD
-    try:
-        for j in range(node.nedges):
-            if node.edges[j].target is NULL:
-                continue
-            k = positions[j]
-            t = identity(<Tensor>inputs[k])
-            arguments[k] = t
-            wanted.append(t)
-            edges.append(j)
-        results = reference(*arguments)
-        if not isinstance(results, tuple):
-            results = (results,)
-        for j in range(node.noutputs):
-            if grads[j] is not NULL and needs_grad(<Tensor>results[j]):
-                roots.append(results[j])
-                gradients.append(<object>grads[j])
-        derivatives = run_backward(tuple(roots), tuple(gradients), True, True, tuple(wanted), False)
-        for j, derivative in zip(edges, derivatives):
-            if derivative is not None:
-                incref(<PyObject*>derivative)
-                out[j] = <PyObject*>derivative
-    finally:
-        vt_tls.excluded = excluded
-    return 0
+include "reference.pxi"

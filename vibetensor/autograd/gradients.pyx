@@ -45,6 +45,9 @@ cdef bint same_sizes(const vt_meta* meta, Tensor g) noexcept:
 cdef PyObject* conform(PyObject* g, const vt_meta* meta, PyObject* source, int index) except NULL:
     cdef Tensor t = <Tensor>g
     decref(g)  # `t` holds it now
+    if meta.ndim == 0 and t.device_type != meta.device_type and meta.device_type == VT_CPU:
+        # A 0-d tensor of the host took part in an operator of a device.
+        t = to_device(t if t.ndim == 0 else sum_to(t, 0, NULL), VT_CPU, -1)
     if t.device_type != meta.device_type or t.device_index != meta.device_index:
         raise RuntimeError(
             f"{describe(source)} at index {index} - expected device "
@@ -74,7 +77,7 @@ cdef inline bint may_write(PyObject* g) noexcept:
     cdef vt_storage* s = (<Tensor>g).storage
     return (
         sole_owner(g) and not (<Tensor>g).flags & (F_REQUIRES_GRAD | F_UNTRACKED | F_INFERENCE)
-        and s.deleter is NULL and not s.flags & VT_STORAGE_READONLY
+        and vt_storage_is_own(s) and not s.flags & VT_STORAGE_READONLY
     )
 
 
@@ -166,7 +169,7 @@ cdef bint may_steal(PyObject* g, Tensor leaf) noexcept:
         Py_REFCNT(g) == 2 and s.refcount == owners
         and (t.base is NULL or Py_REFCNT(t.base) == 1)
         and not t.flags & (F_REQUIRES_GRAD | F_UNTRACKED | F_INFERENCE)
-        and s.deleter is NULL and not s.flags & VT_STORAGE_READONLY
+        and vt_storage_is_own(s) and not s.flags & VT_STORAGE_READONLY
         and s.nbytes == <size_t>(t.numel * itemsize(t.dtype))
         and obeys_layout(t, leaf)
     )

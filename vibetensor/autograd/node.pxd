@@ -52,6 +52,8 @@ cdef class Node:
     cdef uint16_t nedges, nsaved, noutputs
     cdef uint8_t released           # saved values freed by a backward without retain_graph
     cdef uint8_t heap               # NODE_* bits below
+    cdef int8_t device              # where the forward ran and the backward runs; -1: the host
+    cdef void* stream               # the stream of that device
     cdef uint32_t output_mask       # bit k: saved[k] is an output of this node (a detached alias)
     cdef vt_word words[8]           # saved ints and floats
     cdef vt_edge inline_edges[3]
@@ -67,7 +69,8 @@ cdef bint needs_grad(Tensor t) noexcept
 cdef Node node_new(backward_fn fn, const char* name, int nedges, int nsaved, int noutputs)
 # Points edge `i` at whatever made `t` (nothing where t is None or needs no gradient).
 cdef int node_edge(Node node, int i, Tensor t) except -1
-# Saves an input, with its version; `t` may be None. Raises for an inference tensor.
+# Saves an input, with its version; `t` may be None. Raises for an inference tensor. The allocator learns
+# that the current stream will use it.
 cdef int node_save(Node node, int slot, Tensor t) except -1
 # Saves one of the node's own outputs, as a detached alias (no reference cycle). Call after
 # set_history.

@@ -57,6 +57,7 @@ cdef Node node_new(backward_fn fn, const char* name, int nedges, int nsaved, int
     node.dependencies = 0
     node.nedges = node.nsaved = node.noutputs = 0
     node.released = 0
+    node.device = -1
     node.output_mask = 0
     if likely(nedges <= INLINE_EDGES, 1):
         node.nedges = <uint16_t>nedges
@@ -155,6 +156,9 @@ cdef int node_set_meta(Node node, int output_nr, Tensor t) except -1:
     m.device_index = t.device_index
     m.ndim = t.ndim
     memcpy(sizes, t.sizes, t.ndim * sizeof(int64_t))
+    if t.device_type == VT_CUDA and node.device < 0:
+        node.device = t.device_index
+        node.stream = vt_backends[VT_CUDA].current_stream(t.device_index)
     return 0
 
 
@@ -191,6 +195,10 @@ cdef int node_save(Node node, int slot, Tensor t) except -1:
             "a clone to get a normal tensor and use it in autograd, or use `vibetensor.no_grad()` "
             "instead of `vibetensor.inference_mode()`."
         )
+    if t.device_type == VT_CUDA:
+        # The backward runs on this stream too, and may be the last to hold the memory.
+        vt_backends[VT_CUDA].record_stream(
+            t.storage, vt_backends[VT_CUDA].current_stream(t.device_index))
     incref(<PyObject*>t)
     node.saved[slot] = <PyObject*>t
     node.saved_version[slot] = t.storage.version
@@ -337,6 +345,7 @@ cdef class Node:
         self.saved_version = self.inline_version
         self.metas = self.inline_meta
         self.grads = self.inline_grads
+        self.device = -1
 
     def __init__(self):
         raise TypeError(f"{type(self).__name__} cannot be created directly")

@@ -1,9 +1,11 @@
 """Devices: where memory lives, ``vt.device("cpu")`` or ``vt.device("cuda", 1)``.
 
-Owns the objects, the parsing of strings and the default device. The CUDA backend registers itself
-here; until then a device object of type cuda can be made, and nothing can be placed on it.
+Owns the objects, the parsing of strings and the default device. A device object of type cuda can be
+made anywhere; the runtime is loaded when something is first to be placed on one.
 """
 cimport cython
+
+from vibetensor.core.types cimport VT_CUDA, vt_backends
 
 cdef extern from *:
     """
@@ -13,7 +15,6 @@ cdef extern from *:
     int vt_default_device_
 
 cdef tuple _names = ("cpu", "cuda", "meta")
-cdef current_device _cuda_current = NULL
 cdef dict _cache = {}
 
 
@@ -146,17 +147,24 @@ cdef int parse_device(object d, int* device_type, int8_t* index) except -1:
     if device_type[0] != 1:
         index[0] = -1
         return 0
-    if _cuda_current is NULL:
-        raise RuntimeError("vibetensor has no CUDA backend in this process: a tensor cannot be put "
-                           "on device 'cuda'")
+    if not vt_backends[VT_CUDA].ready:
+        _load_cuda()
     if index[0] < 0:
-        index[0] = <int8_t>_cuda_current()
+        index[0] = <int8_t>vt_backends[VT_CUDA].current_device()
+    elif index[0] >= vt_backends[VT_CUDA].device_count():
+        raise RuntimeError(f"CUDA error: invalid device ordinal: cuda:{index[0]}, there are "
+                           f"{vt_backends[VT_CUDA].device_count()} devices")
     return 0
 
 
-cdef void register_cuda(current_device current) noexcept:
-    global _cuda_current
-    _cuda_current = current
+cdef int _load_cuda() except -1:
+    """Makes the CUDA backend ready; RuntimeError with the reason where that is impossible."""
+    from vibetensor.cuda import _lazy_init
+
+    _lazy_init()
+    if not vt_backends[VT_CUDA].ready:
+        raise RuntimeError("CUDA is not available: the runtime did not start")
+    return 0
 
 
 cdef object _local = None

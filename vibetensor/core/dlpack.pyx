@@ -191,6 +191,9 @@ def dlpack_method(
         raise TypeError(f"__dlpack__(): stream must be int or None, not {type(stream).__name__}")
     if stream is not None and self.device_type == VT_CPU and stream != -1:
         raise BufferError(f"__dlpack__(): a CPU tensor takes no stream, got {stream}")
+    if stream == 0 and self.device_type == VT_CUDA:
+        raise BufferError("__dlpack__(): stream 0 is ambiguous: 1 is the legacy default stream, 2 that "
+                          "of the thread")
     if dl_device is not None and tuple(dl_device) != (device.device_type, device.device_id):
         raise BufferError(f"__dlpack__(): the tensor is on {self.device}, it cannot be exported to "
                           f"DLPack device {tuple(dl_device)}")
@@ -198,7 +201,37 @@ def dlpack_method(
         t = tensor_new_like(self, self.dtype)
         copy_into(t, self)
         flags |= DL_FLAG_IS_COPIED
+    if self.device_type == VT_CUDA and stream != -1:
+        hand_over(t, 1 if stream is None else stream)
     return export(t, versioned, flags)
+
+
+cdef int hand_over(Tensor t, size_t consumer) except -1:
+    """The consumer's stream (1: the legacy default one) waits for ours; the allocator knows of it."""
+    cdef void* theirs = NULL if consumer == 1 else <void*>consumer
+    cdef void* ours = vt_backends[VT_CUDA].current_stream(t.device_index)
+    if theirs is ours:
+        return 0
+    if vt_backends[VT_CUDA].order_streams(t.device_index, theirs, t.device_index, ours) != VT_OK:
+        raise BufferError(f"__dlpack__(): {vt_backends[VT_CUDA].last_error().decode()}")
+    vt_backends[VT_CUDA].record_stream(t.storage, theirs)
+    return 0
+
+
+cdef int add_stream(object producer, dict options) except -1:
+    """Names the stream that a tensor from a CUDA device will be used on."""
+    cdef int device_type = 0
+    cdef int8_t index = -1
+    cdef size_t stream
+    if not hasattr(producer, "__dlpack_device__"):
+        return 0
+    kind, number = producer.__dlpack_device__()
+    if int(kind) != DL_CUDA:
+        return 0
+    parse_device(device_object(VT_CUDA, number), &device_type, &index)
+    stream = <size_t>vt_backends[VT_CUDA].current_stream(index)
+    options["stream"] = stream if stream != 0 else 1
+    return 0
 
 
 def dlpack_device_method(Tensor self not None):
@@ -314,6 +347,7 @@ def from_dlpack(ext_tensor, *, device=None, copy=None):
             raise TypeError("from_dlpack(): expected an object with __dlpack__ or a capsule, got "
                             f"{type(ext_tensor).__name__}")
         return place(consume(ext_tensor), device)
+    add_stream(ext_tensor, options)
     if copy is not None:
         options["copy"] = copy
     try:
@@ -322,7 +356,7 @@ def from_dlpack(ext_tensor, *, device=None, copy=None):
         # A producer of the time before versions knows no such argument.
         if copy is not None:
             raise
-        capsule = ext_tensor.__dlpack__()
+        capsule = ext_tensor.__dlpack__(**options)
     return place(consume(capsule), device)
 
 

@@ -26,3 +26,7 @@ cdef int out_of_memory(str op, int64_t nbytes) except -1
 cdef int cannot_cast_result(int source, int target) except -1
 # RuntimeError: an in-place result of another shape than the output.
 cdef int output_shape_mismatch(tuple output, tuple broadcast) except -1
+# OutOfMemoryError with the backend's own text, after its allocator returned NULL.
+cdef int backend_out_of_memory(int device_type) except -1
+# RuntimeError and its kin: what a backend function reported. `op` says what was being done.
+cdef int raise_backend_status(str op, int device_type, vt_status status, vt_context* ctx) except -1

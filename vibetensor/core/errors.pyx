@@ -4,7 +4,8 @@ They follow PyTorch's, so that code which catches or matches them keeps working.
 """
 from vibetensor.core.dtype cimport dtype_scalar_name
 from vibetensor.core.types cimport (
-    VT_ERROR_DTYPE, VT_ERROR_INDEX, VT_ERROR_OUT_OF_MEMORY, VT_ERROR_VALUE, VT_ERROR_ZERO_DIVISION,
+    VT_CPU, VT_CUDA, VT_ERROR_DTYPE, VT_ERROR_INDEX, VT_ERROR_OUT_OF_MEMORY, VT_ERROR_VALUE,
+    VT_ERROR_ZERO_DIVISION, vt_backends,
 )
 
 cdef tuple _device_names = ("cpu", "cuda", "meta")
@@ -15,10 +16,13 @@ class OutOfMemoryError(RuntimeError):
 
 
 cdef int raise_status(str op, vt_status status, vt_context* ctx, int dtype) except -1:
+    cdef int device_type = VT_CPU if ctx.device_index < 0 else VT_CUDA
+    if device_type != VT_CPU and status != VT_ERROR_DTYPE:
+        raise_backend_status(op, device_type, status, ctx)
     if status == VT_ERROR_OUT_OF_MEMORY:
         out_of_memory(op, ctx.detail[0])
     if status == VT_ERROR_DTYPE:
-        unsupported_dtype(op, 0 if ctx.stream is NULL else 1, dtype)
+        unsupported_dtype(op, device_type, dtype)
     if status == VT_ERROR_INDEX:
         index_out_of_bounds(ctx.detail[0], ctx.detail[1], ctx.detail[2])
     if status == VT_ERROR_ZERO_DIVISION:
@@ -26,6 +30,31 @@ cdef int raise_status(str op, vt_status status, vt_context* ctx, int dtype) exce
     if status == VT_ERROR_VALUE and ctx.message is not NULL:
         raise RuntimeError(f"{op}(): {ctx.message.decode()}")
     raise RuntimeError(f"{op}(): kernel failed with status {status}")
+
+
+cdef int raise_backend_status(str op, int device_type, vt_status status, vt_context* ctx) except -1:
+    cdef str text = backend_text(device_type)
+    if status == VT_ERROR_OUT_OF_MEMORY:
+        raise OutOfMemoryError(text)
+    if status == VT_ERROR_INDEX:
+        # Found by a kernel that ran some time ago: `op` is only where the host learnt of it.
+        raise IndexError(text)
+    if ctx.message is not NULL and ctx.message is not vt_backends[device_type].last_error():
+        text = f"{op}(): {ctx.message.decode()}"  # a kernel's own text
+    raise RuntimeError(text)
+
+
+cdef str backend_text(int device_type):
+    cdef const char* text = NULL
+    if vt_backends[device_type].last_error is not NULL:
+        text = vt_backends[device_type].last_error()
+    return "unknown error" if text is NULL else text.decode(errors="replace")
+
+
+cdef int backend_out_of_memory(int device_type) except -1:
+    if vt_backends[device_type].lacked_memory():
+        raise OutOfMemoryError(backend_text(device_type))
+    raise RuntimeError(backend_text(device_type))
 
 
 cdef int wrong_type(str op, str argument, int position, str expected, object got) except -1:

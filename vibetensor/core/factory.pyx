@@ -7,6 +7,7 @@ from cpython.long cimport PyLong_CheckExact
 from cpython.object cimport PyObject, PyTypeObject, Py_TYPE
 from cpython.sequence cimport PySequence_Check, PySequence_Fast
 
+from vibetensor.core.cuda_array cimport tensor_from_cuda_array
 from vibetensor.core.device cimport parse_device
 from vibetensor.core.dtype cimport (
     compute_code, default_complex_code, default_dtype_code, dtype_code, dtype_object, promote_codes,
@@ -164,6 +165,8 @@ cdef Tensor tensor_from_data(object data, int dtype):
             and data[0].ndim > 0:
         import numpy
         return copied(tensor_from_numpy(numpy.array(data)), dtype)
+    if hasattr(data, "__cuda_array_interface__"):
+        return copied(tensor_from_cuda_array(data), dtype)
     if hasattr(data, "__array__") and not PySequence_Check(data):
         import numpy
         return copied(tensor_from_numpy(numpy.asarray(data)), dtype)
@@ -212,7 +215,13 @@ def tensor(data, *, dtype=None, device=None, bint requires_grad=False, pin_memor
             "vibetensor.tensor(sourceTensor).", UserWarning, stacklevel=2)
         if device is None:
             device = (<Tensor>data).device
-    return finish(tensor_from_data(data, code), device, requires_grad)
+    if device is None and hasattr(data, "__cuda_array_interface__") and not isinstance(data, Tensor):
+        made = tensor_from_data(data, code)
+        device = made.device
+    else:
+        made = tensor_from_data(data, code)
+    out = finish(made, device, requires_grad)
+    return out.pin_memory() if pin_memory else out
 
 
 def as_tensor(data, dtype=None, device=None):
@@ -236,6 +245,8 @@ def as_tensor(data, dtype=None, device=None):
     if is_numpy_array(data):
         t = tensor_from_numpy(data)
         return finish(cast(t, t.dtype if code < 0 else code), device, False)
+    if hasattr(data, "__cuda_array_interface__"):
+        return as_tensor(tensor_from_cuda_array(data), dtype, device)
     return finish(tensor_from_data(data, code), device, False)
 
 
@@ -274,6 +285,8 @@ def asarray(obj, *, dtype=None, device=None, copy=None, bint requires_grad=False
     elif hasattr(obj, "__dlpack__"):
         from vibetensor.core.dlpack import from_dlpack
         t = from_dlpack(obj)
+    elif hasattr(obj, "__cuda_array_interface__"):
+        t = tensor_from_cuda_array(obj)
     elif isinstance(obj, (bytes, bytearray, memoryview)):
         from vibetensor.core.interop import frombuffer
         t = frombuffer(obj, dtype=dtype_object(default_dtype_code() if code < 0 else code))

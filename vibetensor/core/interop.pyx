@@ -75,13 +75,15 @@ cdef int byte_range(int ndim, const int64_t* sizes, const int64_t* strides, int 
 
 
 cdef Tensor tensor_over_memory(char* data, int ndim, const int64_t* sizes, const int64_t* strides,
-                               int dtype, bint readonly, object owner):
+                               int dtype, bint readonly, object owner, int device_type=VT_CPU,
+                               int device_index=-1):
     cdef int64_t low = 0, nbytes = 0
     cdef int i
     cdef Tensor t
     byte_range(ndim, sizes, strides, itemsize(dtype), &low, &nbytes)
     t = tensor_alloc(ndim)
-    t.storage = vt_storage_wrap(data + low, nbytes, VT_CPU, -1, release_owner, <void*>owner)
+    t.storage = vt_storage_wrap(data + low, nbytes, <uint8_t>device_type, <int8_t>device_index,
+                                release_owner, <void*>owner)
     if t.storage is NULL:
         raise MemoryError()
     Py_INCREF(owner)
@@ -89,9 +91,9 @@ cdef Tensor tensor_over_memory(char* data, int ndim, const int64_t* sizes, const
         t.storage.flags |= VT_STORAGE_READONLY
     t.data = data
     t.dtype = <uint8_t>dtype
-    t.device_type = VT_CPU
-    t.device_index = -1
-    t.keyset = KEYS_CPU
+    t.device_type = <uint8_t>device_type
+    t.device_index = <int8_t>device_index
+    t.keyset = KEYS_CUDA if device_type == VT_CUDA else KEYS_CPU
     for i in range(ndim):
         t.sizes[i] = sizes[i]
         t.strides[i] = strides[i]

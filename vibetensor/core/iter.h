@@ -19,6 +19,7 @@ typedef struct vt_iter {
   int64_t numel;
   uint8_t dtype[VT_MAX_OPERANDS];      /* as stored */
   uint8_t loop_dtype[VT_MAX_OPERANDS]; /* as the loop reads or writes it; cast where they differ */
+  uint8_t host[VT_MAX_OPERANDS];       /* one element in host memory: a device takes it by value */
   char *data[VT_MAX_OPERANDS];
   int64_t sizes[VT_MAX_DIMS];
   int64_t strides[VT_MAX_OPERANDS][VT_MAX_DIMS]; /* bytes */

@@ -61,8 +61,12 @@ cdef int result_type(PyObject** inputs, int n, uint32_t skip) noexcept
 cdef int check_devices(const char* name, PyObject** inputs, int n) except -1
 # Makes an out= argument fit (it is resized when the shape differs); checks its dtype and device.
 cdef int prepare_out(const char* name, Tensor out, int ndim, const int64_t* sizes, int dtype, int device_type) except -1
-# Copies src into dst of the same shape, casting.
+# Copies src into dst of the same shape, casting, from any device to any other.
 cdef int copy_into(Tensor dst, Tensor src) except -1
+# The same; under non_blocking a copy to or from pinned memory is only enqueued.
+cdef int copy_between(Tensor dst, Tensor src, bint non_blocking) except -1
+# Reads the only element of a tensor on a device into `p`, which has room for 16 bytes.
+cdef int read_element(Tensor t, char* p) except -1
 cdef Tensor cast(Tensor t, int dtype)
 cdef Tensor as_contiguous(Tensor t)
 # The set of dimensions that `dim` names, as bits.

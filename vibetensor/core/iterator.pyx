@@ -7,6 +7,7 @@ from cpython.long cimport PyLong_CheckExact
 from cpython.ref cimport PyObject
 from libc.string cimport memchr, memcpy
 
+from vibetensor.core.device cimport device_object
 from vibetensor.core.dtype cimport (
     can_cast_codes, category_code, complex_code, default_complex_code, default_dtype_code,
     dtype_scalar_name, is_complex_code, is_floating_code, promote_codes, real_code,
@@ -243,6 +244,7 @@ cdef inline void add_operand(vt_iter* it, int k, Tensor t, int loop_dtype) noexc
     cdef int64_t size = itemsize(t.dtype)
     cdef int i, j
     it.data[k] = t.data
+    it.host[k] = 0
     it.dtype[k] = t.dtype
     it.loop_dtype[k] = <uint8_t>loop_dtype
     for i in range(it.ndim):
@@ -272,11 +274,11 @@ cdef inline bint joins(PyObject* a, PyObject* b) noexcept:
 
 
 cdef inline bint direct(const vt_pointwise* op, PyObject** inputs) noexcept:
-    """The common case: contiguous CPU operands of one dtype and shape, which the loop takes as they
-    are. Written over borrowed references; a reference count per operand would cost a tenth."""
+    """The common case: contiguous operands of one dtype, shape and device, which the loop takes as
+    they are. Written over borrowed references; a reference count per operand would cost a tenth."""
     cdef int k
     if not (
-        (<Tensor>inputs[0]).flags & F_CONTIGUOUS and (<Tensor>inputs[0]).device_type == VT_CPU
+        (<Tensor>inputs[0]).flags & F_CONTIGUOUS
         and op.direct >> (<Tensor>inputs[0]).dtype & 1
     ):
         return False
@@ -321,11 +323,15 @@ cdef Tensor pointwise(const vt_pointwise* op, PyObject** inputs, const vt_value*
     if out is not None:
         if not writes_first(op, inputs, out):
             return general(op, inputs, params, out)
+        if not likely(out.device_type == VT_CPU, 1):
+            return device_flat(op, inputs, params, out)
         run_direct(op, inputs, params, out)
         return out
     cdef Tensor result = new_like(
         inputs[0], output_dtype(op.result, (<Tensor>inputs[0]).dtype)
     )
+    if not likely(result.device_type == VT_CPU, 1):
+        return device_flat(op, inputs, params, result)
     run_direct(op, inputs, params, result)
     return result
 
@@ -341,7 +347,7 @@ cdef Tensor general(const vt_pointwise* op, PyObject** inputs, const vt_value* p
     cdef int64_t merged[VT_MAX_DIMS]
     cdef vt_iter it
     cdef vt_loop loop
-    cdef Tensor t
+    cdef Tensor t, like = <Tensor>inputs[0]
     cdef int n = op.ninputs, ndim, i, k, dtype, out_dtype, device_type
     t = <Tensor>inputs[0]
     if n > 1:
@@ -353,11 +359,10 @@ cdef Tensor general(const vt_pointwise* op, PyObject** inputs, const vt_value* p
 
     ndim = t.ndim
     memcpy(sizes, t.sizes, ndim * sizeof(int64_t))
-    device_type = t.device_type
     for k in range(1, n):
         t = <Tensor>inputs[k]
         if t.device_type != VT_CPU:
-            device_type = t.device_type
+            like = t
         i = broadcast_shapes(ndim, sizes, t.ndim, t.sizes, merged)
         if i < 0:
             i = -1 - i
@@ -365,12 +370,17 @@ cdef Tensor general(const vt_pointwise* op, PyObject** inputs, const vt_value* p
         ndim = i
         memcpy(sizes, merged, ndim * sizeof(int64_t))
 
+    device_type = like.device_type
     loop = vt_cpu_loops[op.functor][dtype]
     if not op.dtypes >> dtype & 1:
         unsupported_dtype(op.name.decode(), device_type, dtype)
-    if op.flags & CHECK_ZERO_DIVISOR and dtype < VT_F16 and has_zero(<Tensor>inputs[n - 1]):
+    # On a device, as in PyTorch, a zero divisor gives no error: looking for one would have to wait.
+    if op.flags & CHECK_ZERO_DIVISOR and dtype < VT_F16 and device_type == VT_CPU and has_zero(
+            <Tensor>inputs[n - 1]):
         raise RuntimeError("ZeroDivisionError")
     if out is not None:
+        if out.device_type != device_type or out.device_index != like.device_index:
+            device_mismatch(op.name.decode(), out.device, like.device)
         if out is <Tensor>inputs[0]:
             check_inplace_result(out, ndim, sizes, out_dtype)
         else:
@@ -387,15 +397,18 @@ cdef Tensor general(const vt_pointwise* op, PyObject** inputs, const vt_value* p
         it.numel *= sizes[i]
     for k in range(n):
         add_operand(&it, k + 1, <Tensor>inputs[k], VT_BOOL if op.bool_mask >> k & 1 else dtype)
+        it.host[k + 1] = (<Tensor>inputs[k]).device_type != device_type
     if out is None:
-        out = allocate_output(&it, ndim, sizes, out_dtype, <Tensor>inputs[0])
+        out = allocate_output(&it, ndim, sizes, out_dtype, like)
     else:
         add_operand(&it, 0, out, out_dtype)
         order_dims(&it, 0)
     if it.numel == 0:
         return out
     coalesce(&it)
-    if it.numel < RELEASE_GIL_NUMEL:
+    if device_type != VT_CPU:
+        run_plan(op, device_type, like.device_index, &it, dtype, params)
+    elif it.numel < RELEASE_GIL_NUMEL:
         vt_cpu_pointwise(&it, loop, params)
     else:
         with nogil:
@@ -452,14 +465,26 @@ cdef bint has_zero(Tensor t) except -1:
     return b.numel > 0 and memchr(b.data, 0, b.numel) is not NULL
 
 
+include "transfer.pxi"
+
+
 # --- copies ----------------------------------------------------------------------------------------
 
 cdef int copy_into(Tensor dst, Tensor src) except -1:
+    return copy_between(dst, src, False)
+
+
+cdef int copy_between(Tensor dst, Tensor src, bint non_blocking) except -1:
     cdef vt_iter it
     cdef vt_loop loop = vt_cpu_casts[dst.dtype][src.dtype]
+    cdef bint by_value = False
     cdef int i
     if dst.numel == 0:
         return 0
+    if not same_place(dst, src):
+        by_value = src.device_type == VT_CPU and src.numel == 1
+        if not by_value:
+            return transfer(dst, src, non_blocking)
     it.noperands = 2
     it.ndim = dst.ndim
     it.numel = dst.numel
@@ -467,9 +492,12 @@ cdef int copy_into(Tensor dst, Tensor src) except -1:
         it.sizes[i] = dst.sizes[dst.ndim - 1 - i]
     add_operand(&it, 0, dst, dst.dtype)
     add_operand(&it, 1, src, src.dtype)
+    it.host[1] = by_value
     order_dims(&it, 0)
     coalesce(&it)
-    if it.numel < RELEASE_GIL_NUMEL:
+    if dst.device_type != VT_CPU:
+        copy_on_device(dst, &it)
+    elif it.numel < RELEASE_GIL_NUMEL:
         vt_cpu_pointwise(&it, loop, NULL)
     else:
         with nogil:
@@ -591,15 +619,26 @@ cdef int no_identity(const vt_reduction* op, Tensor input, object dim, int d) ex
 cdef int run_kernel(const char* name, int op, vt_array* arrays, int n, vt_value* values) except -1:
     cdef vt_context ctx
     cdef vt_status status
-    cdef vt_kernel kernel = vt_kernels[op][arrays[0].device_type]
+    cdef int device_type = arrays[0].device_type
+    cdef vt_kernel kernel = vt_kernels[op][device_type]
     cdef int64_t numel = 0
     cdef int i
     if kernel is NULL:
-        unsupported_dtype(name.decode(), arrays[0].device_type, arrays[0].dtype)
-    ctx.stream = NULL
-    ctx.message = NULL
+        no_kernel(name, device_type)
     for i in range(n):
         numel += arrays[i].numel
+        if (arrays[i].device_type != device_type or arrays[i].device_index != arrays[0].device_index) \
+                and arrays[i].ndim >= 0:
+            device_mismatch(name.decode(), device_object(device_type, arrays[0].device_index),
+                            device_object(arrays[i].device_type, arrays[i].device_index))
+    if device_type != VT_CPU:
+        status = enter_device(device_type, arrays[0].device_index, op, &ctx)
+        if status == VT_OK:
+            status = kernel(arrays, values, &ctx)
+        return finish_device(name, device_type, status, &ctx, arrays[0].dtype)
+    ctx.stream = NULL
+    ctx.message = NULL
+    ctx.device_index = -1
     if numel < RELEASE_GIL_NUMEL:
         status = kernel(arrays, values, &ctx)
     else:
@@ -608,6 +647,11 @@ cdef int run_kernel(const char* name, int op, vt_array* arrays, int n, vt_value*
     if status != VT_OK:
         raise_status(name.decode(), status, &ctx, arrays[0].dtype)
     return 0
+
+
+cdef int no_kernel(const char* name, int device_type) except -1:
+    raise NotImplementedError(
+        f"{name.decode()}(): no kernel for device type '{device_object(device_type, -1)}'")
 
 
 # --- values ------------------------------------------------------------------------------------------

@@ -221,7 +221,8 @@ def tensor_repr(t):
     elif t.numel() == 0:
         text = _PREFIX + "[]"
     else:
-        text = _PREFIX + _numbers(t.detach())
+        host = t.cpu() if t.numel() <= _options["threshold"] else t  # one copy, not one a row
+        text = _PREFIX + _numbers(host.detach())
     used = len(text) - text.rfind("\n") + 1
     for suffix in suffixes:
         if used + len(suffix) + 2 > _options["linewidth"]:

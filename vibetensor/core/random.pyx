@@ -4,11 +4,12 @@ Owns generators and the default one of each device. The numbers themselves come 
 kernels: a generator only hands out ranges of a counter, so that a kernel may use them in any order
 and on any number of threads, with the same result.
 """
+from libc.stdint cimport int8_t, int64_t, uint64_t
 from libc.string cimport memcpy
 
 import os
 
-from vibetensor.core.device cimport device, device_object
+from vibetensor.core.device cimport device, device_object, parse_device
 from vibetensor.core.tensor cimport (
     F_CONTIGUOUS, Tensor, tensor_new,
 )
@@ -18,6 +19,8 @@ cdef enum:
     STATE_BYTES = 16  # seed, then position, little-endian
 
 cdef uint64_t MAX_POSITION = 0x4000000000000000
+cdef uint64_t ON_DEVICE = 0x8000000000000000  # VT_PHILOX_ON_DEVICE of cuda_src/vt/philox_args.h
+cdef tuple _type_names = ("cpu", "cuda", "meta")
 
 cdef dict _defaults = {}
 cdef object _seed_of_all = None  # what manual_seed gave last: for devices not used so far
@@ -35,11 +38,12 @@ cdef class Generator:
     """
 
     def __cinit__(self, device_="cpu"):
+        cdef int8_t index = -1
         cdef device d = device(device_)
-        self.device_type = d.code
-        self.device_index = d.number
         if d.code != VT_CPU and d.code != VT_CUDA:
             raise RuntimeError(f"Device type {d.type} is not supported for Generator()")
+        parse_device(d, &self.device_type, &index)
+        self.device_index = index
         self.seed_value = 67280421310721
 
     @property
@@ -107,6 +111,23 @@ cdef class Generator:
         self.position = position
         return self
 
+    # Note [Random numbers in a captured graph]: while a graph is captured its kernels get, in place of a
+    # seed, the address of a record {seed, base} in device memory, and offsets from the beginning of the
+    # capture (cuda_src/vt/philox_args.h). Before each replay the graph writes this generator's seed
+    # and position into the record and moves the generator on, as the eager calls would have.
+
+    def _begin_capture(self, record):
+        """From here on, draws refer to the record at address `record` on the device."""
+        if self.record != 0:
+            raise RuntimeError("this generator takes part in a capture already")
+        self.record = record
+        self.captured = 0
+
+    def _end_capture(self):
+        """Ends that; returns how many blocks the captured work draws."""
+        self.record = 0
+        return self.captured
+
     def clone_state(self):
         """A new generator at the same place of the same stream."""
         cdef Generator g = Generator(self.device)
@@ -143,15 +164,34 @@ cdef Generator default_generator_of(int device_type, int device_index):
 default_generator = default_generator_of(VT_CPU, -1)
 
 
-cdef int philox_reserve(object generator, int64_t blocks, int64_t* seed, int64_t* offset) except -1:
+cdef int wrong_device(Generator g, int device_type, int device_index) except -1:
+    if g.device_type != device_type:
+        raise RuntimeError(f"Expected a '{_type_names[device_type]}' device type for generator but "
+                           f"found '{_type_names[g.device_type]}'")
+    raise RuntimeError(f"Expected a generator of device {device_object(device_type, device_index)} but "
+                       f"found one of {g.device}")
+
+
+cdef int philox_reserve(object generator, int device_type, int device_index, int64_t blocks,
+                        int64_t* seed, int64_t* offset) except -1:
     cdef Generator g
     if generator is None:
-        g = <Generator>default_generator
+        if device_type == VT_CPU:
+            g = <Generator>default_generator
+        else:
+            g = default_generator_of(device_type, device_index)
     elif isinstance(generator, Generator):
         g = <Generator>generator
     else:
         raise TypeError("argument 'generator' must be vibetensor.Generator, "
                         f"not {type(generator).__name__}")
+    if g.device_type != device_type or (device_type != VT_CPU and g.device_index != device_index):
+        wrong_device(g, device_type, device_index)
+    if g.record != 0:
+        seed[0] = g.record
+        offset[0] = <int64_t>(g.captured | ON_DEVICE)
+        g.captured += blocks
+        return 0
     if blocks < 0 or <uint64_t>blocks >= MAX_POSITION - g.position:
         raise RuntimeError("the random stream of this seed is used up: seed the generator anew")
     seed[0] = <int64_t>g.seed_value
@@ -162,8 +202,10 @@ cdef int philox_reserve(object generator, int64_t blocks, int64_t* seed, int64_t
 
 def generator_of(device_):
     """The default generator of a device."""
-    cdef device d = device(device_)
-    return default_generator_of(d.code, d.number)
+    cdef int device_type = 0
+    cdef int8_t index = -1
+    parse_device(device(device_), &device_type, &index)
+    return default_generator_of(device_type, index)
 
 
 def manual_seed(seed):

@@ -9,6 +9,7 @@ from libc.stdint cimport int16_t
 from libc.string cimport memcpy
 
 from vibetensor.core.dtype cimport dtype_name
+from vibetensor.core.iterator cimport read_element
 from vibetensor.core.tensor cimport itemsize
 from vibetensor.core.tensor import install
 from vibetensor.core.types cimport *
@@ -186,9 +187,13 @@ cdef Tensor on_host(Tensor t):
 cdef object item_of(Tensor t):
     if t.numel != 1:
         raise RuntimeError(f"a Tensor with {t.numel} elements cannot be converted to Scalar")
-    if t.device_type != VT_CPU:
-        t = on_host(t)
-    return element_at(t.data, t.dtype)
+    if t.device_type == VT_CPU:
+        return element_at(t.data, t.dtype)
+    if t.device_type == VT_META:
+        raise RuntimeError("Tensor.item() cannot be called on meta tensors")
+    cdef char element[16]
+    read_element(t, element)
+    return element_at(element, t.dtype)
 
 
 cdef list nested_list(Tensor t, int dim, const char* p):

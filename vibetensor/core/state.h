@@ -51,6 +51,9 @@ static inline uint32_t vt_effective_keys(uint32_t keys) {
 }
 static inline int vt_grad_enabled(void) { return !(vt_tls.excluded & (1u << VT_KEY_AUTOGRAD)); }
 
+/* "softmax": the operator of a number; "operator" for one that is none (generated). */
+const char *vt_op_name(int op);
+
 /* Fills the loop and kernel tables with the best variant for this processor (generated registry). */
 void vt_cpu_register(void);
 /* "baseline", "x86-64-v3" or "x86-64-v4": what vt_cpu_register chose. */

@@ -23,7 +23,11 @@ typedef struct vt_storage {
   void *reserved[2];
 } vt_storage; /* 64 bytes; pooled data follows it, aligned to 64 */
 
-enum { VT_STORAGE_READONLY = 1 };
+enum {
+  VT_STORAGE_READONLY = 1,
+  VT_STORAGE_PINNED = 2, /* page-locked host memory */
+  VT_STORAGE_OWN = 4     /* of our own allocator although it has a deleter: a backend's */
+};
 
 typedef struct vt_memory_stats {
   int64_t allocated;      /* bytes of live storages, as asked for */
@@ -43,6 +47,11 @@ vt_storage *vt_storage_wrap(void *data, size_t nbytes, uint8_t device_type, int8
 void vt_storage_free(vt_storage *s);
 /* Gives cached blocks back to the system. */
 void vt_cpu_empty_cache(void);
+
+/* Whether nobody outside the library can hold the memory. */
+static inline int vt_storage_is_own(const vt_storage *s) {
+  return s->deleter == NULL || (s->flags & VT_STORAGE_OWN) != 0;
+}
 
 static inline void vt_storage_incref(vt_storage *s) { s->refcount++; }
 static inline void vt_storage_decref(vt_storage *s) {

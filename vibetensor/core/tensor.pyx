@@ -13,6 +13,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from vibetensor.core.dtype cimport device_object, dtype_object
+from vibetensor.core.errors cimport backend_out_of_memory
 
 cdef extern from "core/object.h":
     ctypedef struct vt_tensor_layout:
@@ -260,9 +261,17 @@ cdef inline vt_storage* allocate(int64_t nbytes, int device_type, int device_ind
     cdef vt_storage* s = NULL
     if likely(device_type == VT_CPU, 1):
         s = vt_storage_new(nbytes)
+    elif vt_backends[device_type].ready:
+        s = vt_backends[device_type].allocate(device_index, nbytes)
     if s is NULL:
-        raise RuntimeError(f"can't allocate memory: you tried to allocate {nbytes} bytes")
+        allocation_failed(nbytes, device_type)
     return s
+
+
+cdef int allocation_failed(int64_t nbytes, int device_type) except -1:
+    if vt_backends[device_type].ready:
+        backend_out_of_memory(device_type)
+    raise RuntimeError(f"can't allocate memory: you tried to allocate {nbytes} bytes")
 
 
 cdef Tensor tensor_new(int ndim, const int64_t* sizes, int dtype, int device_type, int device_index):
@@ -298,13 +307,12 @@ cdef Tensor tensor_new_like(Tensor a, int dtype):
 
 
 cdef Tensor new_like(PyObject* like, int dtype):
-    cdef int64_t nbytes = (<Tensor>like).numel * itemsize(dtype)
-    if not (
-        (<Tensor>like).flags & F_CONTIGUOUS and (<Tensor>like).device_type == VT_CPU
-        and (<Tensor>like).ndim <= INLINE_DIMS
-    ):
+    if not (<Tensor>like).flags & F_CONTIGUOUS or (<Tensor>like).ndim > INLINE_DIMS:
         return new_like_general(<Tensor>like, dtype)
-    cdef vt_storage* storage = allocate(nbytes, VT_CPU, -1)
+    cdef vt_storage* storage = allocate(
+        (<Tensor>like).numel * itemsize(dtype), (<Tensor>like).device_type,
+        (<Tensor>like).device_index
+    )
     cdef Tensor t = alloc_object()
     t.data = storage.data
     t.sizes = &t.dims[0]
@@ -313,11 +321,11 @@ cdef Tensor new_like(PyObject* like, int dtype):
     t.numel = (<Tensor>like).numel
     t.ndim = (<Tensor>like).ndim
     t.dtype = <uint8_t>dtype
-    t.device_type = VT_CPU
-    t.device_index = -1
+    t.device_type = (<Tensor>like).device_type
+    t.device_index = (<Tensor>like).device_index
     t.flags = F_CONTIGUOUS if likely(vt_tls.inference == 0, 1) else F_CONTIGUOUS | F_INFERENCE
     t.output_nr = 0
-    t.keyset = KEYS_CPU
+    t.keyset = device_key(t.device_type)
     t.storage = storage
     return t
 

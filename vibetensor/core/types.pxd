@@ -41,6 +41,8 @@ cdef extern from "vibetensor/types.h" nogil:
         void* stream
         int64_t detail[3]
         const char* message
+        int32_t op
+        int32_t device_index
 
     ctypedef vt_status (*vt_kernel)(const vt_array*, const vt_value*, vt_context*) noexcept nogil
     ctypedef void (*vt_loop)(char* const*, const int64_t*, int64_t, int64_t, const vt_value*) noexcept nogil
@@ -60,7 +62,7 @@ cdef extern from "core/storage.h" nogil:
         void* context
 
     enum:
-        VT_STORAGE_READONLY
+        VT_STORAGE_READONLY, VT_STORAGE_PINNED, VT_STORAGE_OWN
 
     ctypedef struct vt_memory_stats:
         int64_t allocated
@@ -72,6 +74,7 @@ cdef extern from "core/storage.h" nogil:
     vt_storage* vt_storage_new(size_t nbytes)
     vt_storage* vt_storage_wrap(void* data, size_t nbytes, uint8_t device_type, int8_t device_index,
                                 void (*deleter)(vt_storage*) noexcept, void* context)
+    bint vt_storage_is_own(const vt_storage* s)
     void vt_storage_incref(vt_storage* s)
     void vt_storage_decref(vt_storage* s)
     void vt_cpu_empty_cache()
@@ -97,6 +100,7 @@ cdef extern from "core/state.h" nogil:
     int vt_top_key(uint32_t keys)
     uint32_t vt_effective_keys(uint32_t keys)
     bint vt_grad_enabled()
+    const char* vt_op_name(int op)
     void vt_cpu_register()
     const char* vt_cpu_capability()
 
@@ -111,6 +115,7 @@ cdef extern from "core/iter.h" nogil:
         int64_t numel
         uint8_t dtype[6]
         uint8_t loop_dtype[6]
+        uint8_t host[6]
         char* data[6]
         int64_t sizes[64]
         int64_t strides[6][64]
@@ -118,6 +123,38 @@ cdef extern from "core/iter.h" nogil:
     void vt_cpu_pointwise(const vt_iter* it, vt_loop loop, const vt_value* params)
     void vt_cpu_pointwise_flat(vt_loop loop, int noperands, char* const* data, const int64_t* steps,
                                int64_t numel, const vt_value* params)
+
+
+cdef extern from "core/backend.h" nogil:
+    enum:
+        VT_HOST
+
+    ctypedef struct vt_backend:
+        int ready
+        const char* (*last_error)() noexcept nogil
+        int (*device_count)() noexcept nogil
+        int (*current_device)() noexcept nogil
+        void* (*current_stream)(int device) noexcept nogil
+        void* (*exchange_stream)(int device, void* stream) noexcept nogil
+        vt_status (*order_streams)(int consumer_device, void* consumer, int producer_device,
+                                   void* producer) noexcept nogil
+        vt_status (*enter)(int device, vt_context* ctx) noexcept nogil
+        void (*leave)(vt_context* ctx) noexcept nogil
+        vt_storage* (*allocate)(int device, size_t nbytes) noexcept nogil
+        int (*lacked_memory)() noexcept nogil
+        void (*record_stream)(vt_storage* s, void* stream) noexcept nogil
+        vt_storage* (*allocate_pinned)(size_t nbytes) noexcept nogil
+        int (*is_pinned)(const void* address) noexcept nogil
+        int (*device_of)(const void* address) noexcept nogil
+        vt_status (*pointwise)(const vt_iter* it, int functor, int dtype, const vt_value* params,
+                               vt_context* ctx) noexcept nogil
+        vt_status (*copy)(const vt_iter* it, vt_context* ctx) noexcept nogil
+        vt_status (*copy_bytes)(char* dst, int dst_device, const char* src, int src_device,
+                                size_t bytes, vt_storage* pinned, int non_blocking,
+                                vt_context* ctx) noexcept nogil
+        vt_status (*wait)(vt_context* ctx) noexcept nogil
+
+    vt_backend vt_backends[3]
 
 
 cdef extern from "cpu/parallel.h" nogil:

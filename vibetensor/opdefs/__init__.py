@@ -117,6 +117,7 @@ class Op:
     kernel: str = ""
     values: tuple[tuple[str, str], ...] | None = None
     mutates: bool = False
+    exact: bool = False  # the same bits on every processor and device
     # bodies
     grad_fn: Callable | None = None
     prepare_fn: Callable | None = None
@@ -280,7 +281,8 @@ def kernel(name=None, *, surfaces=("vt", "Tensor"), values=None, **options):
     The kernel gets the tensor parameters and the outputs as arrays, and `values` (default: the other
     parameters): ``("int dim", "float eps")``, names in the scope of ``prepare``; types are int,
     float, scalar, ints, tensors. `mutates`: the kernel writes its first tensor; a name that ends in
-    ``_`` is in-place only, else a copy is written and an in-place form is derived.
+    ``_`` is in-place only, else a copy is written and an in-place form is derived. `exact`: the kernel
+    gives the same bits everywhere (random numbers); it is compiled once, without contraction.
     """
 
     def wrap(fn):

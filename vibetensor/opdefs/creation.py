@@ -81,7 +81,7 @@ def _(grad, diagonal):
 RANDOM = ("int seed", "int offset")
 
 
-@kernel("uniform", values=("float low", "float high", *RANDOM), **WRITES)
+@kernel("uniform", values=("float low", "float high", *RANDOM), exact=True, **WRITES)
 def uniform_(
     input: Tensor, low: float = 0.0, high: float = 1.0, *, generator: Generator | None = None
 ) -> Tensor:
@@ -99,7 +99,7 @@ def _(grad):
     return zeros_like(grad)
 
 
-@kernel("normal", values=("float mean", "float std", *RANDOM), **WRITES)
+@kernel("normal", values=("float mean", "float std", *RANDOM), exact=True, **WRITES)
 def normal_(
     input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None
 ) -> Tensor:
@@ -117,7 +117,7 @@ def _(grad):
     return zeros_like(grad)
 
 
-@kernel("bernoulli", values=("float p", *RANDOM), mutates=True, surfaces=())
+@kernel("bernoulli", values=("float p", *RANDOM), mutates=True, surfaces=(), exact=True)
 def _bernoulli_(input: Tensor, p: float = 0.5, *, generator: Generator | None = None) -> Tensor:
     """Fills with 1 with probability `p`, else 0, in place."""
 
@@ -133,7 +133,7 @@ def _(grad):
     return zeros_like(grad)
 
 
-@kernel("bernoulli_tensor", values=RANDOM, surfaces=())
+@kernel("bernoulli_tensor", values=RANDOM, surfaces=(), exact=True)
 def _bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
     """1 with the probability that `input` holds, else 0."""
 
@@ -170,7 +170,7 @@ def bernoulli_(
     return copy_(input, _bernoulli(expand(p, tensor_shape(input)), generator=generator))
 
 
-@kernel("randint", values=("int low", "int high", *RANDOM), mutates=True, surfaces=())
+@kernel("randint", values=("int low", "int high", *RANDOM), mutates=True, surfaces=(), exact=True)
 def _randint_(input: Tensor, low: int, high: int, *, generator: Generator | None = None) -> Tensor:
     """Fills with integers drawn uniformly from [low, high), in place."""
 
@@ -180,7 +180,7 @@ def _(input, low, high, generator):
     seed, offset = philox(input, generator, PHILOX_RANDINT)
 
 
-@kernel("randperm", values=RANDOM, mutates=True, surfaces=())
+@kernel("randperm", values=RANDOM, mutates=True, surfaces=(), exact=True)
 def _randperm_(input: Tensor, *, generator: Generator | None = None) -> Tensor:
     """Fills with a random permutation of 0 ... n - 1, in place."""
 
@@ -190,7 +190,10 @@ def _(input, generator):
     seed, offset = philox(input, generator, PHILOX_RANDPERM)
 
 
-@kernel("multinomial", values=("int replacement", *RANDOM), surfaces=("vt", "Tensor", "out"))
+@kernel(
+    "multinomial", values=("int replacement", *RANDOM),
+    surfaces=("vt", "Tensor", "out"), exact=True,
+)
 def multinomial(
     input: Tensor, num_samples: int, replacement: bool = False, *,
     generator: Generator | None = None,
@@ -213,7 +216,7 @@ def _(input, num_samples, replacement, generator):
     )
 
 
-@kernel("dropout", values=("float p", *RANDOM), surfaces=())
+@kernel("dropout", values=("float p", *RANDOM), surfaces=(), exact=True)
 def _dropout(
     input: Tensor, p: float, *, generator: Generator | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -242,13 +245,13 @@ def copy_(input: Tensor, src: Tensor | Number, non_blocking: bool = False) -> Te
 
 
 @manual(mutates=True, surfaces=(), node="Copy")
-def _copy_(input: Tensor, src: Tensor) -> Tensor:
-    """Writes `src`, of the same shape, into `input`."""
+def _copy_(input: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
+    """Writes `src`, of the same shape but of any dtype and device, into `input`."""
 
 
 @_copy_.grad
-def _(grad):
-    return zeros_like(grad), grad
+def _(grad, place="place_of(src)"):
+    return zeros_like(grad), to_place(grad, place)
 
 
 @manual(surfaces=(), node="Clone")
@@ -281,6 +284,18 @@ def _to_copy(input: Tensor, dtype: dtype) -> Tensor:
 @_to_copy.grad
 def _(grad, input_dtype):
     return to_dtype(grad, input_dtype)
+
+
+@manual(surfaces=(), node="ToCopy")
+def _to_device(
+    input: Tensor, dtype: dtype, device_type: int, device_index: int, non_blocking: bool = False
+) -> Tensor:
+    """A copy on another device, in the layout of `input` where that has no gaps."""
+
+
+@_to_device.grad
+def _(grad, input_dtype, place="place_of(input)"):
+    return to_dtype(to_place(grad, place), input_dtype)
 
 
 @composite(surfaces=())

@@ -8,6 +8,7 @@ from vibetensor.ops.support import SURFACES
 
 for _family in FAMILIES:
     import_module(f"vibetensor.ops.ops_{_family}")
+import_module("vibetensor.ops.devices")
 import_module("vibetensor.ops.factories")
 import_module("vibetensor.ops.functions")
 

@@ -344,7 +344,7 @@ cdef int64_t element_count(tuple shape) except -1:
 
 cdef tuple philox_blocks(object generator, int64_t blocks, Tensor input):
     cdef int64_t seed, offset
-    philox_reserve(generator, blocks, &seed, &offset)
+    philox_reserve(generator, input.device_type, input.device_index, blocks, &seed, &offset)
     return seed, offset
 
 

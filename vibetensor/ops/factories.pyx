@@ -9,6 +9,7 @@ from vibetensor.core.tensor cimport Tensor, tensor_empty, tensor_rebind, tensor_
 from vibetensor.core.tensor import install
 from vibetensor.core.types cimport *
 from vibetensor.ops.arguments cimport ints_arg
+from vibetensor.ops.devices cimport pinned_like
 from vibetensor.ops.entries cimport *
 from vibetensor.ops.support import publish
 
@@ -19,11 +20,16 @@ cdef tuple sizes_of(str op, tuple size):
     return ints_arg(op, "size", 1, size)
 
 
-cdef Tensor make(tuple sizes, int code, object device):
+cdef Tensor make(tuple sizes, int code, object device, bint pinned=False):
     cdef int device_type
     cdef int8_t index
     parse_device(device, &device_type, &index)
-    return tensor_empty(sizes, code, device_type, index)
+    cdef Tensor t = tensor_empty(sizes, code, device_type, index)
+    if not pinned:
+        return t
+    if device_type != VT_CPU:
+        raise RuntimeError("Only dense CPU tensors can be pinned")
+    return pinned_like(t)
 
 
 cdef object finish(Tensor t, object out, bint requires_grad):
@@ -49,7 +55,7 @@ cdef int code_or_default(object dtype) except -2:
 
 def empty(*size, out=None, dtype=None, device=None, requires_grad=False, pin_memory=False):
     """Uninitialised memory of shape `size` (ints or one sequence)."""
-    return finish(make(sizes_of("empty", size), code_or_default(dtype), device), out, requires_grad)
+    return finish(make(sizes_of("empty", size), code_or_default(dtype), device, pin_memory), out, requires_grad)
 
 
 def zeros(*size, out=None, dtype=None, device=None, requires_grad=False, pin_memory=False):
@@ -58,13 +64,13 @@ def zeros(*size, out=None, dtype=None, device=None, requires_grad=False, pin_mem
     >>> vt.zeros(2)
     tensor([0., 0.])
     """
-    t = op_zero_(make(sizes_of("zeros", size), code_or_default(dtype), device))
+    t = op_zero_(make(sizes_of("zeros", size), code_or_default(dtype), device, pin_memory))
     return finish(t, out, requires_grad)
 
 
 def ones(*size, out=None, dtype=None, device=None, requires_grad=False, pin_memory=False):
     """Ones of shape `size` (ints or one sequence)."""
-    t = op__fill_(make(sizes_of("ones", size), code_or_default(dtype), device), 1)
+    t = op__fill_(make(sizes_of("ones", size), code_or_default(dtype), device, pin_memory), 1)
     return finish(t, out, requires_grad)
 
 
@@ -133,24 +139,24 @@ def eye(n, m=None, *, out=None, dtype=None, device=None, requires_grad=False):
     return finish(t, out, requires_grad)
 
 
-cdef Tensor random_memory(str op, tuple size, object dtype, object device):
+cdef Tensor random_memory(str op, tuple size, object dtype, object device, bint pinned=False):
     cdef int code = code_or_default(dtype)
     if not is_floating_code(code):
         raise NotImplementedError(f'"{op}" not implemented for dtype {dtype}')
-    return make(sizes_of(op, size), code, device)
+    return make(sizes_of(op, size), code, device, pinned)
 
 
 def rand(*size, generator=None, out=None, dtype=None, device=None, requires_grad=False,
          pin_memory=False):
     """Numbers drawn uniformly from [0, 1)."""
-    t = op_uniform_(random_memory("rand", size, dtype, device), 0, 1, generator)
+    t = op_uniform_(random_memory("rand", size, dtype, device, pin_memory), 0, 1, generator)
     return finish(t, out, requires_grad)
 
 
 def randn(*size, generator=None, out=None, dtype=None, device=None, requires_grad=False,
           pin_memory=False):
     """Numbers drawn from the standard normal distribution."""
-    t = op_normal_(random_memory("randn", size, dtype, device), 0, 1, generator)
+    t = op_normal_(random_memory("randn", size, dtype, device, pin_memory), 0, 1, generator)
     return finish(t, out, requires_grad)
 
 

@@ -1,8 +1,7 @@
 """Functions whose Python signature fits no generated stub: named results, several forms."""
 from collections import namedtuple
 
-from vibetensor.core.device cimport parse_device
-from vibetensor.core.dtype cimport dtype, dtype_code, dtype_name
+from vibetensor.core.dtype cimport dtype, dtype_code
 from vibetensor.core.errors cimport wrong_type
 from vibetensor.core.tensor cimport F_CONTIGUOUS, Tensor
 from vibetensor.core.tensor import install
@@ -11,7 +10,7 @@ from vibetensor.ops.arguments cimport bool_arg, int_arg, ints_arg, varargs
 from vibetensor.ops.entries cimport *
 from vibetensor.ops.support import publish
 
-dtype_type = dtype  # `to` has a parameter of that name
+dtype_type = dtype  # `view` has a parameter of that name
 Sorted = namedtuple("sort", "values indices")
 TopK = namedtuple("topk", "values indices")
 Max = namedtuple("max", "values indices")
@@ -110,71 +109,10 @@ def view(self, *size, dtype=None):
     return op_view(<Tensor?>self, ints_arg("view", "size", 1, varargs("view", "size", size)))
 
 
-# --- conversions -----------------------------------------------------------------------------------------
-
-cdef Tensor convert(Tensor self, object device, int code, bint copy):
-    cdef int device_type
-    cdef signed char index
-    if device is not None:
-        parse_device(device, &device_type, &index)
-        if device_type != self.device_type:
-            raise NotImplementedError(f"to(): no copy between {self.device} and {device}")
-    if code >= 0 and code != self.dtype:
-        return op__to_copy(self, code)
-    return op__clone(self, False) if copy else self
-
-
-def to(self, *args, device=None, dtype=None, non_blocking=False, copy=False, memory_format=None):
-    """The tensor with another dtype or on another device: ``to(dtype)``, ``to(device, dtype)`` or
-    ``to(other)``. It is the tensor itself where nothing changes, unless `copy`.
-
-    >>> vt.ones(1).to(vt.int64)
-    tensor([1])
-    """
-    for i, a in enumerate(args):
-        if isinstance(a, Tensor):
-            device, dtype = a.device, a.dtype
-        elif a is None or isinstance(a, bool):
-            continue  # non_blocking and copy may be positional
-        elif isinstance(a, dtype_type):
-            dtype = a
-        else:
-            device = a
-    return convert(<Tensor?>self, device, dtype_code(dtype), copy)
-
-
-def _conversion(name, int code):
-    def method(self):
-        return convert(<Tensor?>self, None, code, False)
-
-    method.__name__ = name
-    method.__qualname__ = f"Tensor.{name}"
-    method.__doc__ = f"``self.to(vibetensor.{dtype_name(code)})``."
-    install(name, method)
-
-
-def cpu(self):
-    """The tensor in host memory."""
-    return convert(<Tensor?>self, "cpu", -1, False)
-
-
-def type_as(self, other):
-    """The tensor in the dtype of `other`."""
-    return convert(<Tensor?>self, None, (<Tensor?>other).dtype, False)
-
-
-for _name, _code in (
-    ("float", VT_F32), ("double", VT_F64), ("half", VT_F16), ("bfloat16", VT_BF16),
-    ("int", VT_I32), ("long", VT_I64), ("short", VT_I16), ("char", VT_I8), ("byte", VT_U8),
-    ("bool", VT_BOOL), ("cfloat", VT_C64), ("cdouble", VT_C128),
-):
-    _conversion(_name, _code)
-
 for _f in (max, min, nonzero, sort, topk):
     publish("vt", _f.__name__, _f)
     install(_f.__name__, _f)
-for _f in (to, cpu, type_as, view):
-    install(_f.__name__, _f)
+install("view", view)
 
 
 # --- attributes that are views ---------------------------------------------------------------------------

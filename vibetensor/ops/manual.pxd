@@ -5,9 +5,14 @@ from vibetensor.core.tensor cimport Tensor
 
 
 cdef Tensor manual_copy_(Tensor input, Tensor src, bint non_blocking)
-cdef Tensor manual__copy_(Tensor input, Tensor src)
+cdef Tensor manual__copy_(Tensor input, Tensor src, bint non_blocking)
 cdef Tensor manual__clone(Tensor input, bint contiguous)
 cdef Tensor manual__to_copy(Tensor input, int dtype)
+cdef Tensor manual__to_device(Tensor input, int dtype, int64_t device_type, int64_t device_index,
+                              bint non_blocking)
+# A tensor's device as an object, and a tensor moved there.
+cdef object place_of(Tensor t)
+cdef Tensor to_place(Tensor t, object place)
 cdef Tensor manual_detach(Tensor input)
 cdef Tensor manual_zeros_like(Tensor input, int dtype, bint requires_grad)
 cdef Tensor manual_ones_like(Tensor input, int dtype, bint requires_grad)

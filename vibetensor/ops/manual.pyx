@@ -2,10 +2,12 @@
 from libc.string cimport memcpy
 
 from vibetensor.core.dtype cimport dtype_name, dtype_scalar_name
-from vibetensor.core.iterator cimport copy_into, float_value, int_value, run_kernel
+from vibetensor.core.iterator cimport (
+    copy_between, copy_into, float_value, int_value, read_element, run_kernel,
+)
 from vibetensor.core.tensor cimport (
-    bump_version, tensor_alias, tensor_array, tensor_empty, tensor_empty_like, tensor_new_like,
-    tensor_same_shape, tensor_shape,
+    F_CONTIGUOUS, bump_version, tensor_alias, tensor_array, tensor_empty, tensor_empty_like,
+    tensor_is_dense, tensor_new, tensor_new_like, tensor_same_shape, tensor_shape, tensor_update,
 )
 from vibetensor.core.types cimport *
 from vibetensor.core.views cimport expand_view, permute_view
@@ -19,16 +21,16 @@ from vibetensor.ops.support cimport TensorArrays, begin_write, copy_of
 cdef Tensor manual_copy_(Tensor input, Tensor src, bint non_blocking):
     if not tensor_same_shape(input, src):
         src = op_expand(src, tensor_shape(input))
-    return op__copy_(input, src)
+    return op__copy_(input, src, non_blocking)
 
 
-cdef Tensor manual__copy_(Tensor input, Tensor src):
+cdef Tensor manual__copy_(Tensor input, Tensor src, bint non_blocking):
     begin_write(input)
     if input is src:
         return input
     if input.storage is src.storage:
         src = manual__clone(src, False)  # the two may overlap in any way
-    copy_into(input, src)
+    copy_between(input, src, non_blocking)
     bump_version(input)
     return input
 
@@ -44,6 +46,27 @@ cdef Tensor manual__to_copy(Tensor input, int dtype):
     cdef Tensor out = tensor_empty_like(input, dtype)
     copy_into(out, input)
     return out
+
+
+cdef Tensor manual__to_device(Tensor input, int dtype, int64_t device_type, int64_t device_index,
+                              bint non_blocking):
+    cdef Tensor out = tensor_new(input.ndim, input.sizes, dtype, <int>device_type, <int>device_index)
+    if tensor_is_dense(input) and not input.flags & F_CONTIGUOUS:
+        memcpy(out.strides, input.strides, input.ndim * sizeof(int64_t))
+        tensor_update(out)
+    copy_between(out, input, non_blocking)
+    return out
+
+
+cdef object place_of(Tensor t):
+    return t.device_type, t.device_index
+
+
+cdef Tensor to_place(Tensor t, object place):
+    cdef int device_type = place[0], device_index = place[1]
+    if t.device_type == device_type and t.device_index == device_index:
+        return t
+    return op__to_device(t, t.dtype, device_type, device_index, False)
 
 
 cdef Tensor manual_detach(Tensor input):
@@ -133,7 +156,7 @@ cdef tuple integer_indices(Tensor input, tuple indices):
     result = []
     for x in indices:
         t = <Tensor>x
-        if x is None or t.dtype == VT_I64:
+        if x is None:
             result.append(x)
         elif t.dtype == VT_BOOL:
             covered = tensor_shape(input)[len(result):len(result) + t.ndim]
@@ -142,12 +165,20 @@ cdef tuple integer_indices(Tensor input, tuple indices):
                     f"The shape of the mask {list(tensor_shape(t))} does not match the shape of the "
                     f"indexed dimensions {list(covered)}"
                 )
-            result.extend(op_unbind(manual_find(t), 1))
-        elif t.dtype == VT_I32:
-            result.append(op_to_dtype(t, VT_I64))
+            result.extend([index_beside(input, c) for c in op_unbind(manual_find(t), 1)])
         else:
-            result.append(x)
+            result.append(index_beside(input, op_to_dtype(t, VT_I64) if t.dtype == VT_I32 else t))
     return tuple(result)
+
+
+cdef Tensor index_beside(Tensor input, Tensor index):
+    """An index of the host serves any device."""
+    if index.device_type == input.device_type and index.device_index == input.device_index:
+        return index
+    if index.device_type != VT_CPU:
+        raise RuntimeError("indices should be either on cpu or on the same device as the indexed "
+                           f"tensor ({input.device})")
+    return op__to_device(index, index.dtype, input.device_type, input.device_index, False)
 
 
 cdef tuple broadcast_shape(list tensors):
@@ -194,6 +225,8 @@ cdef Tensor manual_index_put_(Tensor input, tuple indices, Tensor values, bint a
             f"{dtype_scalar_name(input.dtype)} for the destination and "
             f"{dtype_scalar_name(values.dtype)} for the source."
         )
+    if values.ndim == 0 and values.device_type == VT_CPU and input.device_type != VT_CPU:
+        values = to_place(values, place_of(input))
     padded, shape, rest, place = canonical(input, indices)
     result = rest[:place] + shape + rest[place:]
     try:
@@ -216,7 +249,12 @@ cdef Tensor manual_index_put(Tensor input, tuple indices, Tensor values, bint ac
 
 cdef Tensor manual_find(Tensor input):
     cdef Tensor count = op__count_nonzero(input)
-    return op__nonzero(input, (<int64_t*>count.data)[0])
+    cdef int64_t n[2]
+    if count.device_type == VT_CPU:
+        n[0] = (<int64_t*>count.data)[0]
+    else:
+        read_element(count, <char*>n)  # waits: the shape of the result depends on it
+    return op__nonzero(input, n[0])
 
 
 # --- complex numbers -----------------------------------------------------------------------------------------
@@ -257,9 +295,9 @@ cdef int update(const char* name, int op, tuple written, list lists, vt_value* v
         for t in tensors:
             begin_write(<Tensor>t)
     arrays = [TensorArrays(<tuple>tensors) for tensors in lists]
-    for i in range(nlists):
-        (<TensorArrays>arrays[i]).value(&values[i])
     tensor_array(<Tensor>written[0][0], &first)
+    for i in range(nlists):
+        (<TensorArrays>arrays[i]).beside(name, &first, &values[i])
     run_kernel(name, op, &first, 1, values)
     for tensors in written:
         for t in tensors:
@@ -309,7 +347,7 @@ cdef Tensor manual__grad_norm(tuple grads, double norm_type):
         raise RuntimeError("_grad_norm(): expected at least one tensor")
     cdef Tensor out = new_statistic(<Tensor>grads[0], ())
     tensor_array(out, &array)
-    lists.value(&values[0])
+    lists.beside(b"_grad_norm", &array, &values[0])
     float_value(norm_type, &values[1])
     run_kernel(b"_grad_norm", OP__grad_norm, &array, 1, values)
     return out
@@ -322,7 +360,7 @@ cdef tuple manual__scale_(tuple tensors, Tensor scale):
     for t in tensors:
         begin_write(<Tensor>t)
     tensor_array(scale, &array)
-    lists.value(&values[0])
+    lists.beside(b"_scale_", &array, &values[0])
     run_kernel(b"_scale_", OP__scale_, &array, 1, values)
     for t in tensors:
         bump_version(<Tensor>t)

@@ -47,4 +47,5 @@ cdef Tensor copy_of(Tensor t)
 cdef class TensorArrays:
     cdef vt_array* arrays
     cdef tuple tensors
-    cdef void value(self, vt_value* v) noexcept
+    # Raises where they lie on another device than `first`, an array of the same call.
+    cdef int beside(self, const char* name, const vt_array* first, vt_value* v) except -1

@@ -2,6 +2,8 @@
 from libc.stdlib cimport free, malloc
 
 from vibetensor.autograd.node cimport needs_grad
+from vibetensor.core.device cimport device_object
+from vibetensor.core.errors cimport device_mismatch
 from vibetensor.core.iterator cimport check_no_internal_overlap, copy_into
 from vibetensor.core.tensor cimport (
     F_INFERENCE, fill_sizes, tensor_array, tensor_empty_like, tensor_shape,
@@ -95,7 +97,15 @@ cdef class TensorArrays:
     def __dealloc__(self):
         free(self.arrays)
 
-    cdef void value(self, vt_value* v) noexcept:
+    cdef int beside(self, const char* name, const vt_array* first, vt_value* v) except -1:
+        cdef Py_ssize_t i
+        for i in range(len(self.tensors)):
+            if self.arrays[i].ndim >= 0 and (
+                    self.arrays[i].device_type != first.device_type
+                    or self.arrays[i].device_index != first.device_index):
+                device_mismatch(name.decode(), device_object(first.device_type, first.device_index),
+                                (<Tensor>self.tensors[i]).device)
         v.kind = VT_VALUE_ARRAYS
         v.n = len(self.tensors)
         v.arrays = self.arrays
+        return 0

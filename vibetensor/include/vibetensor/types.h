@@ -91,7 +91,9 @@ typedef enum vt_status {
 typedef struct vt_context {
   void *stream;       /* CUstream; NULL on the CPU */
   int64_t detail[3];
-  const char *message; /* static text */
+  const char *message; /* static, or the thread's until its next error */
+  int32_t op;           /* number of the operator; -1 where none is meant */
+  int32_t device_index; /* -1 on the CPU */
 } vt_context;
 
 /* Every kernel but the pointwise loops has this one signature. `arrays` holds the tensor arguments

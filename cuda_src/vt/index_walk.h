@@ -1,0 +1,69 @@
+// A walk in which one array, the table, is addressed through an index: directly along some dimensions
+// and by number along one, or along several whose numbers were turned into offsets before.
+#ifndef VT_INDEX_WALK_H
+#define VT_INDEX_WALK_H
+
+#include "vt/index_error.h"
+#include "vt/walk.h"
+
+namespace VT_NS {
+
+// What the elements of an index are.
+enum IndexKind {
+  kIndexChecked = 0,  // 0 <= index < size
+  kIndexWrapped = 1,  // negative ones count from the end
+  kIndexOffset = 2    // offsets into the table, times 2^size; kBadOffset: a bad one, was reported
+};
+constexpr int64_t kBadOffset = INT64_MIN;
+
+struct IndexRule {
+  int64_t step, size;  // of the table along the indexed dimension, in elements
+  int32_t kind;        // IndexKind
+  int32_t wide;        // int64 rather than int32
+
+#ifdef __CUDACC__
+  __device__ __forceinline__ int64_t load(const void *index, int64_t at) const {
+    return wide ? static_cast<const int64_t *>(index)[at] : static_cast<const int32_t *>(index)[at];
+  }
+  // The offset into the table that an element of the index stands for. False: skip it.
+  __device__ __forceinline__ bool place(int64_t k, const vt_error_sink &sink,
+                                        int64_t *offset) const {
+    if (kind == kIndexOffset) {
+      *offset = k >> size;
+      return k != kBadOffset;
+    }
+    const int64_t wrapped = kind == kIndexWrapped && k < 0 ? k + size : k;
+    *offset = wrapped * step;
+    if (static_cast<uint64_t>(wrapped) < static_cast<uint64_t>(size)) return true;
+    sink.raise(k, size);
+    return false;
+  }
+#endif
+};
+
+// Operands of the walks.
+enum { kValues = 0, kIndex = 1, kTable = 2 };
+
+struct IndexWalk {
+  Walk<3> walk;
+  IndexRule rule;
+};
+
+// A factor of the values that are added; `scaled` is 0 for 1.
+struct IndexScale {
+  double re, im;
+  int64_t i;
+  int32_t is_int, scaled;
+};
+
+// Sums in the order of the positions, in which those of one place follow each other: see index.cu.
+struct SegmentWalk {
+  Walk<3> positions;  // values, index, table: dimensions that the index has
+  Walk<2> rest;       // values, table: those that one index stands for
+  IndexRule rule;
+  int64_t count;  // of positions
+  uint64_t none;  // the key of positions to skip
+};
+
+}  // namespace VT_NS
+#endif

@@ -1,0 +1,29 @@
+/* How the CUDA runtime joins the tensor library: the table of core/backend.h and the kernel registry. */
+#ifndef VT_CUDA_BACKEND_H
+#define VT_CUDA_BACKEND_H
+
+#include "core/backend.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Fills vt_backends[VT_CUDA] and the CUDA column of vt_kernels. The driver is initialised. */
+void vt_cuda_install_backend(void);
+/* Marks the backend as not ready, when the driver is exchanged (tests). */
+void vt_cuda_remove_backend(void);
+
+/* Of the generated registry: registers the kernels; the names of those that are missing, by position,
+ * NULL behind the last. */
+void vt_cuda_register_kernels(void);
+const char *vt_cuda_missing(int position);
+
+/* kernels/pointwise.cpp and kernels/copy.cpp: the plan of core/iter.h on ctx->stream. */
+vt_status vt_cuda_pointwise(const vt_iter *it, int functor, int dtype, const vt_value *params,
+                            vt_context *ctx) __attribute__((weak));
+vt_status vt_cuda_copy(const vt_iter *it, vt_context *ctx) __attribute__((weak));
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,179 @@
+#include "vibetensor/cuda/kernels/index_plan.h"
+
+#include "vibetensor/cuda/kernels/sort_pairs.h"
+
+namespace vt_cuda {
+
+namespace {
+
+constexpr int kThreads = 256, kPerBlock = 4 * kThreads;  // as in index.cu
+
+Kernel fetch_kernels[] = {{"index", "vt_index_fetch_1"},
+                          {"index", "vt_index_fetch_2"},
+                          {"index", "vt_index_fetch_4"},
+                          {"index", "vt_index_fetch_8"},
+                          {"index", "vt_index_fetch_16"}};
+Kernel store_kernels[] = {{"index", "vt_index_store_1"},
+                          {"index", "vt_index_store_2"},
+                          {"index", "vt_index_store_4"},
+                          {"index", "vt_index_store_8"},
+                          {"index", "vt_index_store_16"}};
+KernelSet add_kernels("index", "vt_index_add");
+KernelSet add_sorted_kernels("index", "vt_index_add_sorted");
+Kernel keys_kernel("index", "vt_index_keys");
+
+// A dimension of the table that one index does not step through but stands for.
+bool is_rest(const Dims<3> &dims, int d) {
+  return dims.strides[kIndex][d] == 0 && dims.strides[kTable][d] != 0;
+}
+
+}  // namespace
+
+IndexRule index_rule(const vt_array &table, int dim, const vt_array &index, int kind) {
+  IndexRule rule = {};
+  rule.step = table.ndim > 0 ? table.strides[dim] : 0;
+  rule.size = table.ndim > 0 ? table.sizes[dim] : 1;
+  rule.kind = kind;
+  rule.wide = index.dtype == VT_I64;
+  return rule;
+}
+
+// Makes wider elements, of up to 16 bytes, of an innermost run that values and table have without gaps
+// and that one index stands for. Returns how many bytes an element then has.
+int64_t IndexPlan::widen() {
+  const int64_t size = element_size(dtype);
+  int64_t n = 16 / size;
+  if (n == 1 || dims.ndim == 0) return size;
+  if (dims.strides[kIndex][0] != 0 || dims.strides[kValues][0] != 1 ||
+      dims.strides[kTable][0] != 1) {
+    return size;
+  }
+  // What n has to divide, all in one number.
+  uint64_t parts = static_cast<uint64_t>(dims.sizes[0]) | static_cast<uint64_t>(rule.step);
+  for (int d = 1; d < dims.ndim; d++) {
+    parts |= static_cast<uint64_t>(dims.strides[kValues][d]) |
+             static_cast<uint64_t>(dims.strides[kTable][d]);
+  }
+  const uint64_t addresses = reinterpret_cast<uintptr_t>(values) | reinterpret_cast<uintptr_t>(table);
+  while (n > 1 && (parts % n != 0 || addresses % (n * size) != 0)) n /= 2;
+  if (n == 1) return size;
+  dims.sizes[0] /= n;
+  if (rule.kind == vt::kIndexOffset) {
+    rule.size = bits_below(static_cast<uint64_t>(n));
+  } else {
+    rule.step /= n;
+  }
+  for (int d = 1; d < dims.ndim; d++) {
+    dims.strides[kValues][d] /= n;
+    dims.strides[kTable][d] /= n;
+  }
+  return n * size;
+}
+
+vt_status IndexPlan::fetch(vt_context *ctx) {
+  dims.sort(kValues);
+  dims.coalesce();
+  const int64_t bytes = widen();
+  return dims.for_walks([&](const Walk<3> &walk, const int64_t *offset) {
+    const vt::IndexWalk w = {walk, rule};
+    return launch(ctx, fetch_kernels[size_slot(bytes)], blocks_for(walk.numel, kPerBlock),
+                  {kThreads}, 0, w, values + offset[kValues] * bytes,
+                  index + offset[kIndex] * (rule.wide ? 8 : 4),
+                  static_cast<const char *>(table + offset[kTable] * bytes), sink);
+  });
+}
+
+vt_status IndexPlan::store(vt_context *ctx) {
+  dims.sort(kValues);
+  dims.coalesce();
+  const int64_t bytes = widen();
+  return dims.for_walks([&](const Walk<3> &walk, const int64_t *offset) {
+    const vt::IndexWalk w = {walk, rule};
+    return launch(ctx, store_kernels[size_slot(bytes)], blocks_for(walk.numel, kPerBlock),
+                  {kThreads}, 0, w,
+                  static_cast<const char *>(values + offset[kValues] * bytes),
+                  index + offset[kIndex] * (rule.wide ? 8 : 4), table + offset[kTable] * bytes,
+                  sink);
+  });
+}
+
+vt_status IndexPlan::add(vt_context *ctx, const IndexScale &scale, bool in_order) {
+  if (dims.numel() == 0) return VT_OK;
+  if (in_order || deterministic()) {
+    bool done = false;
+    const vt_status status = add_in_order(ctx, scale, &done);
+    if (done || status != VT_OK) return status;
+  }
+  dims.sort(kValues);
+  dims.coalesce();
+  const int64_t bytes = element_size(dtype);
+  return dims.for_walks([&](const Walk<3> &walk, const int64_t *offset) {
+    const vt::IndexWalk w = {walk, rule};
+    return launch(ctx, add_kernels[dtype], blocks_for(walk.numel, kPerBlock), {kThreads}, 0, w,
+                  static_cast<const char *>(values + offset[kValues] * bytes),
+                  index + offset[kIndex] * (rule.wide ? 8 : 4), table + offset[kTable] * bytes,
+                  scale, sink);
+  });
+}
+
+// Positions are sorted by the place they name, which is one number: that of the row, and of the
+// position in dimensions that index and table share. `done` stays false where a shape is too large.
+vt_status IndexPlan::add_in_order(vt_context *ctx, const IndexScale &scale, bool *done) {
+  Dims<3> positions;
+  Dims<2> rest, keys;  // values, table; index, key
+  const bool combined = rule.kind == vt::kIndexOffset;
+  uint64_t places = static_cast<uint64_t>(combined ? numbers_below : rule.size);
+  for (int d = 0; d < dims.ndim; d++) {
+    const int64_t n = dims.sizes[d];
+    const int64_t *strides[3] = {&dims.strides[kValues][d], &dims.strides[kIndex][d],
+                                 &dims.strides[kTable][d]};
+    if (is_rest(dims, d)) {
+      rest.push(n, *strides[kValues], *strides[kTable]);
+      continue;
+    }
+    positions.push(n, *strides[kValues], *strides[kIndex], *strides[kTable]);
+    const bool shared = *strides[kTable] != 0;
+    keys.push(n, *strides[kIndex], shared ? static_cast<int64_t>(places) : 0);
+    if (shared) places *= static_cast<uint64_t>(n);
+  }
+  positions.coalesce();
+  keys.coalesce();
+  rest.sort(0);
+  rest.coalesce();
+  const int64_t count = positions.numel();
+  if (positions.ndim > kWalkDims || rest.ndim > kWalkDims || keys.ndim > kWalkDims ||
+      count > UINT32_MAX || (combined && numbers == nullptr)) {
+    return VT_OK;
+  }
+  *done = true;
+  Scratch room(ctx, static_cast<size_t>(count) * 24);
+  if (!room.ok()) return VT_ERROR_OUT_OF_MEMORY;
+  uint64_t *const unsorted = room.as<uint64_t>(), *const sorted = unsorted + count;
+  uint32_t *const identity = reinterpret_cast<uint32_t *>(sorted + count);
+  uint32_t *const order = identity + count;
+  IndexRule key_rule = rule;
+  if (!combined) key_rule.step = 1;
+  vt_status status =
+      launch(ctx, keys_kernel, blocks_for(count, kThreads), {kThreads}, 0, keys.walk(), key_rule,
+             combined ? numbers : index, unsorted, identity, places, sink);
+  if (status != VT_OK) return status;
+  status = sort_pairs(ctx, static_cast<const uint64_t *>(unsorted), sorted,
+                      static_cast<const uint32_t *>(identity), order, count, 0,
+                      bits_below(places + 1));
+  if (status != VT_OK) return status;
+  vt::SegmentWalk w = {};
+  w.positions = positions.walk();
+  w.rest = rest.walk();
+  w.rule = rule;
+  w.count = count;
+  w.none = places;
+  unsigned lanes = 1;
+  while (lanes < 32 && lanes < w.rest.numel) lanes *= 2;
+  const unsigned rows = kThreads / lanes;
+  return launch(ctx, add_sorted_kernels[dtype], blocks_for(count, rows), {lanes, rows}, 0, w,
+                static_cast<const char *>(values), index, table,
+                static_cast<const uint64_t *>(sorted), static_cast<const uint32_t *>(order), scale,
+                sink);
+}
+
+}  // namespace vt_cuda
