@@ -2,6 +2,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vibetensor import autograd as autograd
+from vibetensor import backends as backends
 from vibetensor import cpu as cpu
 from vibetensor import cuda as cuda
 from vibetensor import nn as nn
