@@ -3,6 +3,7 @@ import typing
 from collections.abc import Sequence
 
 from vibetensor import autograd as autograd
+from vibetensor import backends as backends
 from vibetensor import cpu as cpu
 from vibetensor import cuda as cuda
 from vibetensor import nn as nn

@@ -13,6 +13,10 @@ from vibetensor.autograd.grad_mode import (
     no_grad,
     set_grad_enabled,
 )
+from vibetensor.backends._precision import (
+    get_float32_matmul_precision,
+    set_float32_matmul_precision,
+)
 from vibetensor.core.device import device, get_default_device, set_default_device
 from vibetensor.core.dispatch import get_num_threads, set_num_threads
 from vibetensor.core.dlpack import from_dlpack

@@ -16,6 +16,7 @@ cdef extern from *:
 
 cdef tuple _names = ("cpu", "cuda", "meta")
 cdef dict _cache = {}
+cdef dict _strings = {}
 
 
 @cython.final
@@ -137,7 +138,12 @@ cdef int parse_device(object d, int* device_type, int8_t* index) except -1:
     else:
         if isinstance(d, device):
             parsed = <device>d
-        elif isinstance(d, (str, int)) and not isinstance(d, bool):
+        elif isinstance(d, str):
+            parsed = _strings.get(d)
+            if parsed is None:
+                parsed = device(d)
+                _strings[d] = parsed  # few: a string that names no device raises
+        elif isinstance(d, int) and not isinstance(d, bool):
             parsed = device(d)
         else:
             raise TypeError(

@@ -1,7 +1,7 @@
 """CUDA devices, streams, events, graphs and memory, under ``torch.cuda``'s names.
 
-Importing it starts nothing: the driver is loaded at the first use of a device, and where there is none
-:func:`is_available` is False and a request for a device says why.
+Importing it starts nothing: the driver is loaded at the first use of a device, and where there is
+none :func:`is_available` is False and a request for a device says why.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """The start of CUDA in this process: at the first use, or never.
 
-Owns the choice of the driver (the installed one, or the simulated one where the environment variable
-VIBETENSOR_CUDA_DRIVER is "simulated") and the reason why there is none.
+Owns the choice of the driver (the installed one, or the simulated one where the environment has
+VIBETENSOR_CUDA_DRIVER=simulated) and the reason why there is none.
 """
 
 from __future__ import annotations
@@ -61,6 +61,9 @@ def _start() -> Any:
 
         module.initialise(fatbin_folder())
         _runtime = module
+        from vibetensor.backends import _precision
+
+        _precision.apply()
         return module
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from vibetensor.core.device import device as _device
 from vibetensor.cuda import _startup
@@ -105,7 +105,7 @@ def can_device_access_peer(device: Any, peer_device: Any) -> bool:
 class _CudaDeviceProperties:
     """What a device is and has."""
 
-    _names = {
+    _names: ClassVar = {
         "major": "major",
         "minor": "minor",
         "total_memory": "total_memory",

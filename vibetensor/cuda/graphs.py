@@ -1,12 +1,13 @@
 """CUDA graphs: work captured once and replayed with one call.
 
-Under capture nothing runs. What the host computes meanwhile is frozen into the graph, but for random
-numbers (Note [Random numbers in a captured graph], core/random.pyx) and the numbers that optimizers
-leave to it (core/capture.py): before each replay these are written into device memory.
+Under capture nothing runs. What the host computes meanwhile is frozen into the graph, but for
+random numbers (Note [Random numbers in a captured graph], core/random.pyx) and the numbers that
+optimizers leave to it (core/capture.py): before each replay these are written into device memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import struct
 from collections.abc import Callable
@@ -195,10 +196,8 @@ class CUDAGraph:
 
         self._end_recording()
         assert self._stream is not None
-        try:
+        with contextlib.suppress(RuntimeError):  # broken by whatever made us give up
             self._graph = _graphs.capture_end(self._device, self._stream.cuda_stream, self._pool)
-        except RuntimeError:
-            pass  # broken by whatever made us give up
         self.reset()
 
     def capture_end(self) -> None:
@@ -334,10 +333,9 @@ class CUDAGraph:
         return self._exec
 
     def __del__(self) -> None:
-        try:
+        # Half made, or at the end of the interpreter.
+        with contextlib.suppress(AttributeError, ImportError, RuntimeError, TypeError):
             self.reset()
-        except (AttributeError, ImportError, RuntimeError, TypeError):
-            pass  # half made, or at the end of the interpreter
 
 
 class graph:

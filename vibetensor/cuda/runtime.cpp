@@ -217,6 +217,7 @@ void forget_everything() {
   std::lock_guard<std::mutex> lock(start_mutex);
   forget_streams();
   forget_code();
+  forget_blas();
   for (int d = 0; d < kMaxDevices; ++d) {
     device_contexts[d] = nullptr;
     forget_error_record(d);

@@ -8,9 +8,10 @@ from . import Tensor, manual
 def _adamw_(
     params: list[Tensor], grads: list[Tensor], exp_avgs: list[Tensor], exp_avg_sqs: list[Tensor],
     lr: float, beta1: float, beta2: float, eps: float, weight_decay: float, step: int,
-    maximize: bool, decoupled: bool,
+    maximize: bool, decoupled: bool, numbers: list[Tensor],
 ) -> list[Tensor]:
-    """One step of Adam over all `params`, in place; `decoupled` decay is AdamW's.
+    """One step of Adam over all `params`, in place; `decoupled` decay is AdamW's. `numbers` is empty,
+    or has 0-d tensors of the device that stand for `lr` and `step` (in a captured graph).
 
     Kingma and Ba, arXiv 1412.6980; Loshchilov and Hutter, arXiv 1711.05101.
     """
@@ -20,10 +21,11 @@ def _adamw_(
 def _sgd_(
     params: list[Tensor], grads: list[Tensor], momentum_buffers: list[Tensor], lr: float,
     momentum: float, dampening: float, weight_decay: float, nesterov: bool, maximize: bool,
-    first: bool,
+    first: bool, numbers: list[Tensor],
 ) -> list[Tensor]:
     """One step of gradient descent over all `params`, in place; `momentum_buffers` is empty without
-    momentum, and filled instead of read where `first`."""
+    momentum, and filled instead of read where `first`. `numbers` is empty, or has a 0-d tensor of the
+    device that stands for `lr` (in a captured graph)."""
 
 
 @manual(surfaces=(), kernel="grad_norm")

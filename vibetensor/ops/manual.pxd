@@ -28,10 +28,10 @@ cdef Tensor manual_conj(Tensor input)
 cdef Tensor manual_real(Tensor input)
 cdef tuple manual__adamw_(tuple params, tuple grads, tuple exp_avgs, tuple exp_avg_sqs, double lr,
                           double beta1, double beta2, double eps, double weight_decay, int64_t step,
-                          bint maximize, bint decoupled)
+                          bint maximize, bint decoupled, tuple numbers)
 cdef tuple manual__sgd_(tuple params, tuple grads, tuple momentum_buffers, double lr, double momentum,
                         double dampening, double weight_decay, bint nesterov, bint maximize,
-                        bint first)
+                        bint first, tuple numbers)
 cdef Tensor manual__grad_norm(tuple grads, double norm_type)
 cdef tuple manual__scale_(tuple tensors, Tensor scale)
 # The output of the advanced read, seen with the index dimensions first.

@@ -305,9 +305,27 @@ cdef int update(const char* name, int op, tuple written, list lists, vt_value* v
     return 0
 
 
+cdef list device_numbers(const char* name, tuple params, tuple numbers, vt_value* first_place,
+                         vt_value* second_place):
+    """Lets values be read from device memory, where `numbers` has tensors for them; the result has to
+    live until the kernel has run."""
+    cdef vt_array first
+    if not numbers or not params:
+        return []
+    if (<Tensor>params[0]).device_type == VT_CPU:
+        raise RuntimeError(f"{name.decode()}(): numbers of a device are for parameters on one")
+    tensor_array(<Tensor>params[0], &first)
+    kept = []
+    for i in range(len(numbers)):
+        arrays = TensorArrays((numbers[i],))
+        (<TensorArrays>arrays).beside(name, &first, first_place if i == 0 else second_place)
+        kept.append(arrays)
+    return kept
+
+
 cdef tuple manual__adamw_(tuple params, tuple grads, tuple exp_avgs, tuple exp_avg_sqs, double lr,
                           double beta1, double beta2, double eps, double weight_decay, int64_t step,
-                          bint maximize, bint decoupled):
+                          bint maximize, bint decoupled, tuple numbers):
     cdef vt_value values[12]
     check_lists("_adamw_", params, (grads, exp_avgs, exp_avg_sqs))
     float_value(lr, &values[4])
@@ -318,6 +336,7 @@ cdef tuple manual__adamw_(tuple params, tuple grads, tuple exp_avgs, tuple exp_a
     int_value(step, &values[9])
     int_value(maximize, &values[10])
     int_value(decoupled, &values[11])
+    kept = device_numbers(b"_adamw_", params, numbers, &values[4], &values[9])
     update(b"_adamw_", OP__adamw_, (params, exp_avgs, exp_avg_sqs),
            [params, grads, exp_avgs, exp_avg_sqs], values, 4)
     return params
@@ -325,7 +344,7 @@ cdef tuple manual__adamw_(tuple params, tuple grads, tuple exp_avgs, tuple exp_a
 
 cdef tuple manual__sgd_(tuple params, tuple grads, tuple momentum_buffers, double lr, double momentum,
                         double dampening, double weight_decay, bint nesterov, bint maximize,
-                        bint first):
+                        bint first, tuple numbers):
     cdef vt_value values[10]
     check_lists("_sgd_", params, (grads, momentum_buffers) if momentum_buffers else (grads,))
     float_value(lr, &values[3])
@@ -335,6 +354,7 @@ cdef tuple manual__sgd_(tuple params, tuple grads, tuple momentum_buffers, doubl
     int_value(nesterov, &values[7])
     int_value(maximize, &values[8])
     int_value(first, &values[9])
+    kept = device_numbers(b"_sgd_", params, numbers, &values[3], NULL)
     update(b"_sgd_", OP__sgd_, (params, momentum_buffers), [params, grads, momentum_buffers], values, 3)
     return params
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import vibetensor as vt
 from vibetensor import ops
+from vibetensor.core import capture
 from vibetensor.core.tensor import Tensor
 from vibetensor.optim.optimizer import Buckets, Optimizer
 
@@ -105,16 +107,35 @@ class Adam(Optimizer):
             float(group["weight_decay"]),
         )
         flags = (bool(group["maximize"]), bool(group["decoupled_weight_decay"]))
-        for (_, _, step), (parameters, gradients, states) in buckets.items():
+        graph = capture.active()
+        for (device, _, step), (parameters, gradients, states) in buckets.items():
+            numbers: list[Tensor] = []
+            if graph is not None and device.type == "cuda":
+                if amsgrad:
+                    raise RuntimeError("Adam with amsgrad=True cannot be captured into a graph")
+                numbers = [
+                    graph.number(lambda: group["lr"]),
+                    graph.number(partial(_next_step, states)),
+                ]
+                graph.after_replay(partial(_count_step, states))
             if amsgrad:
                 for parameter, gradient, state in zip(parameters, gradients, states, strict=True):
                     _amsgrad_(parameter, gradient, state, *options, step, *flags)
             else:
                 means = [state["exp_avg"] for state in states]
                 squares = [state["exp_avg_sq"] for state in states]
-                ops._adamw_(parameters, gradients, means, squares, *options, step, *flags)
-            for state in states:
-                state["step"] += 1
+                ops._adamw_(parameters, gradients, means, squares, *options, step, *flags, numbers)
+            if not numbers:
+                _count_step(states)
+
+
+def _next_step(states: list[dict[str, Any]]) -> int:
+    return int(states[0]["step"]) + 1
+
+
+def _count_step(states: list[dict[str, Any]]) -> None:
+    for state in states:
+        state["step"] += 1
 
 
 def _amsgrad_(

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Any
 
 from vibetensor.autograd.grad_mode import enable_grad, no_grad
+from vibetensor.core import capture
 from vibetensor.core.tensor import Tensor
 
 
@@ -105,6 +106,10 @@ class Optimizer:
         with no_grad():
             for group in self.param_groups:
                 self._update(group)
+        graph = capture.active()
+        if graph is not None:
+            for group in self.param_groups:
+                graph.keep_gradients(group["params"])
         return loss
 
     def _update(self, group: dict[str, Any]) -> None:

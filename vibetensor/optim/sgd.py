@@ -7,6 +7,8 @@ from typing import Any
 
 import vibetensor as vt
 from vibetensor import ops
+from vibetensor.core import capture
+from vibetensor.core.tensor import Tensor
 from vibetensor.optim.optimizer import Buckets, Optimizer
 
 
@@ -93,8 +95,12 @@ class SGD(Optimizer):
             if first:
                 buffer = vt.empty_like(parameter)
             buckets.add((*kind, first), parameter, gradient, buffer)
-        for (_, _, first), (parameters, gradients, *rest) in buckets.items():
+        graph = capture.active()
+        for (device, _, first), (parameters, gradients, *rest) in buckets.items():
             buffers = rest[0] if rest else []
+            numbers: list[Tensor] = []
+            if graph is not None and device.type == "cuda":
+                numbers = [graph.number(lambda: group["lr"])]
             ops._sgd_(
                 parameters,
                 gradients,
@@ -106,6 +112,7 @@ class SGD(Optimizer):
                 bool(group["nesterov"]),
                 bool(group["maximize"]),
                 first,
+                numbers,
             )
             if first:
                 for parameter, buffer in zip(parameters, buffers, strict=True):

@@ -4,17 +4,17 @@
 ...     x = vt.ones(3, device="cuda") + 1
 ...     assert driver.counters()["launches"] == 2 and driver.violations() == []
 
-Kernels compute nothing there, so values mean nothing; copies and memory sets do move bytes. What the
-driver checks is in violations(): uses of memory that nothing orders, uses after it was freed, and
-launches that a device would refuse. The environment variable VIBETENSOR_CUDA_DRIVER=simulated starts
-a whole process with it.
+Kernels compute nothing there, so values mean nothing; copies and memory sets do move bytes. What
+the driver checks is in violations(): uses of memory that nothing orders, uses after it was freed,
+and launches that a device would refuse. VIBETENSOR_CUDA_DRIVER=simulated in the environment gives
+it to a whole process.
 """
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 OUT_OF_MEMORY = 2  # the driver's error code
@@ -149,7 +149,5 @@ def simulated_driver(devices: int = 2, memory: int = 16 << 30) -> Iterator[Simul
         driver.complete("at once")
         driver.clear_failures()
         gc.collect()
-        try:
+        with suppress(RuntimeError):  # a test that failed keeps its tensors; the next one says so
             _startup.remove_driver()
-        except RuntimeError:
-            pass  # a test that failed keeps its tensors; the next one says so
