@@ -1,5 +1,6 @@
-// What goes on around matrix products: strided copies of operands and results, and C = factor * X
-// where there is nothing to multiply.
+// What goes on around matrix products: strided copies of operands and results, C = factor * X where
+// there is nothing to multiply, and GELU where the product cannot do it.
+#include "vt/activation.h"
 #include "vt/copy_jobs.h"
 #include "vt/dtype.h"
 #include "vt/grid.h"
@@ -94,4 +95,15 @@ VT_SCALE(double, f64)
 VT_SCALE(vt::complex64, c64)
 VT_SCALE(vt::complex128, c128)
 #undef VT_SCALE
+
+// For products whose epilogue cannot do it; see linear_gelu_cuda.
+#define VT_GELU(T, suffix)                                                                      \
+  __global__ void vt_matrix_gelu_##suffix(T *out, const T *x, int64_t n) {                      \
+    vt::for_each_element(n, [=](int64_t i) { out[i] = T(vt::gelu_tanh(vt::acc_t<T>(x[i]))); }); \
+  }
+VT_GELU(vt::half, f16)
+VT_GELU(vt::bfloat16, bf16)
+VT_GELU(float, f32)
+VT_GELU(double, f64)
+#undef VT_GELU
 }

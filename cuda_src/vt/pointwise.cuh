@@ -7,7 +7,6 @@
 #ifndef VT_POINTWISE_CUH
 #define VT_POINTWISE_CUH
 
-#include "vt/divide.h"
 #include "vt/dtype.h"
 #include "vt/math.h"
 #include "vt/pointwise_convert.cuh"
@@ -133,7 +132,7 @@ struct vector_form<F, T, indices<I...>, indices<P...>, Kinds...> {
 #pragma unroll
     for (int u = 0; u < U; u++) {
       const uint32_t v = i + u * kPointwiseThreads;
-      rest[u] = a.ndim == 1 ? 0 : divide(v, a.sizes[0]);
+      rest[u] = a.ndim == 1 ? 0 : a.sizes[0].quotient(v);
       const int32_t column = int32_t(v - rest[u] * a.sizes[0].divisor) * V;
 #pragma unroll
       for (int k = 0; k <= N; k++) at[u][k] = splat(a, k) ? 0 : column * sizes[k];
@@ -142,7 +141,7 @@ struct vector_form<F, T, indices<I...>, indices<P...>, Kinds...> {
     for (int d = 1; d < a.ndim; d++) {
 #pragma unroll
       for (int u = 0; u < U; u++) {
-        const uint32_t q = divide(rest[u], a.sizes[d]);
+        const uint32_t q = a.sizes[d].quotient(rest[u]);
         const int32_t r = int32_t(rest[u] - q * a.sizes[d].divisor);
         rest[u] = q;
 #pragma unroll
@@ -218,8 +217,8 @@ struct strided_form<F, C, indices<I...>, indices<P...>, Kinds...> {
   template <class Kind, int K>
   static __device__ __forceinline__ void load(Leaf<Kind, K> &leaf, const StridedArgs &a,
                                               const Offsets (&at)[N + 1], int n) {
-    const char *base = (a.host >> K) & 1 ? reinterpret_cast<const char *>(a.value[K].bytes)
-                                         : a.data[K + 1];
+    const char *base =
+        (a.host >> K) & 1 ? reinterpret_cast<const char *>(a.value[K].bytes) : a.data[K + 1];
     const int dtype = (a.host >> K) & 1 ? a.loop_dtype[K + 1] : a.dtype[K + 1];
     leaf.x = load_four<arg<Kind>>(base, at[K + 1], (a.wide >> (K + 1)) & 1, dtype,
                                   a.loop_dtype[K + 1], n);
@@ -247,7 +246,7 @@ struct strided_form<F, C, indices<I...>, indices<P...>, Kinds...> {
       uint32_t rest = first + j;
 #pragma unroll 1
       for (int d = 0; d < a.ndim; d++) {
-        const uint32_t q = divide(rest, a.sizes[d]);
+        const uint32_t q = a.sizes[d].quotient(rest);
         const int32_t r = int32_t(rest - q * a.sizes[d].divisor);
         rest = q;
 #pragma unroll
@@ -270,8 +269,8 @@ struct strided_form<F, C, indices<I...>, indices<P...>, Kinds...> {
     Four<result> y;
 #pragma unroll 1
     for (int j = 0; j < 4; j++) {
-      const result r = F::call(next(static_cast<Leaf<Kinds, I> &>(row).x.e)...,
-                               parameter<C>(a.param[P])...);
+      const result r =
+          F::call(next(static_cast<Leaf<Kinds, I> &>(row).x.e)..., parameter<C>(a.param[P])...);
       push(y.e, r);
     }
     store_four<result>(a.data[0], at[0], a.wide & 1, a.dtype[0], a.loop_dtype[0], y, n);

@@ -23,7 +23,7 @@ struct alignas(sizeof(E) < 4 ? 4 * sizeof(E) : 16) Wide {
 template <class C, class E>
 __device__ __forceinline__ Four<C> load_as(const char *base, const Offsets &at, bool wide, int n) {
   Wide<E> raw;
-  if (wide) {
+  if (wide && n == 4) {
     raw = *reinterpret_cast<const Wide<E> *>(base + at.o[0]);
   } else {
 #pragma unroll
@@ -44,7 +44,7 @@ __device__ __forceinline__ void store_as(char *base, const Offsets &at, bool wid
   Wide<E> raw;
 #pragma unroll
   for (int j = 0; j < 4; j++) raw.e[j] = convert<E>(x.e[j]);
-  if (wide) {
+  if (wide && n == 4) {
     *reinterpret_cast<Wide<E> *>(base + at.o[0]) = raw;
   } else {
 #pragma unroll
@@ -81,9 +81,9 @@ __device__ __noinline__ Four<C> load_four(const char *base, Offsets at, bool wid
                                           int loop_dtype, int n) {
   Four<C> x;
   switch (dtype) {
-#define VT_CASE(CODE, E)                     \
-  case CODE:                                 \
-    x = load_as<C, E>(base, at, wide, n);    \
+#define VT_CASE(CODE, E)                  \
+  case CODE:                              \
+    x = load_as<C, E>(base, at, wide, n); \
     break;
     VT_FOR_DTYPES(VT_CASE)
 #undef VT_CASE
@@ -97,9 +97,9 @@ __device__ __noinline__ void store_four(char *base, Offsets at, bool wide, int d
                                         int loop_dtype, Four<C> x, int n) {
   if (dtype != loop_dtype) x = narrow_four(x, loop_dtype);
   switch (dtype) {
-#define VT_CASE(CODE, E)                   \
-  case CODE:                               \
-    store_as<E>(base, at, wide, x, n);     \
+#define VT_CASE(CODE, E)               \
+  case CODE:                           \
+    store_as<E>(base, at, wide, x, n); \
     break;
     VT_FOR_DTYPES(VT_CASE)
 #undef VT_CASE

@@ -29,28 +29,39 @@ struct RowSlice {
     return packed ? ((e / K) * int(blockDim.x) + int(threadIdx.x)) * K + e % K
                   : e * int(blockDim.x) + int(threadIdx.x);
   }
-  static __device__ __forceinline__ void load(V (&v)[E], const T *row, int n, int64_t stride,
-                                              bool packed, V beyond) {
+  // The elements as they are stored: what a thread may fetch long before it needs them.
+  struct Raw {
+    Pack<T, K> p[P];
+  };
+  static __device__ __forceinline__ void fetch(Raw &raw, const T *row, int n, int64_t stride,
+                                               bool packed) {
     if (packed) {
-      Pack<T, K> raw[P];
 #pragma unroll
       for (int p = 0; p < P; p++) {
         const int i = index(true, p * K);
-        if (i < n) raw[p] = load_pack<T, K>(row + i);
-      }
-#pragma unroll
-      for (int p = 0; p < P; p++) {
-        const bool in = index(true, p * K) < n;
-#pragma unroll
-        for (int k = 0; k < K; k++) v[p * K + k] = in ? static_cast<V>(raw[p].x[k]) : beyond;
+        if (i < n) raw.p[p] = load_pack<T, K>(row + i);
       }
     } else {
 #pragma unroll
       for (int e = 0; e < E; e++) {
         const int i = index(false, e);
-        v[e] = i < n ? static_cast<V>(row[i * stride]) : beyond;
+        if (i < n) raw.p[e / K].x[e % K] = row[i * stride];
       }
     }
+  }
+  // Elements beyond the n-th count as `beyond`.
+  static __device__ __forceinline__ void unpack(V (&v)[E], const Raw &raw, int n, bool packed,
+                                                V beyond) {
+#pragma unroll
+    for (int e = 0; e < E; e++) {
+      v[e] = index(packed, e) < n ? static_cast<V>(raw.p[e / K].x[e % K]) : beyond;
+    }
+  }
+  static __device__ __forceinline__ void load(V (&v)[E], const T *row, int n, int64_t stride,
+                                              bool packed, V beyond) {
+    Raw raw;
+    fetch(raw, row, n, stride, packed);
+    unpack(v, raw, n, packed, beyond);
   }
   static __device__ __forceinline__ void store(const V (&v)[E], T *row, int n, int64_t stride,
                                                bool packed) {

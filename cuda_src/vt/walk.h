@@ -4,30 +4,13 @@
 #define VT_WALK_H
 
 #include "vt/config.h"
+#include "vt/divide.h"
 
 namespace VT_NS {
 
 // Dimensions a kernel takes; what is left after neighbours were merged is hardly ever more than three.
 // The host loops over the outermost ones of a shape with more.
 constexpr int kWalkDims = 12;
-
-// Division by a number known before the launch: one multiplication instead of some twenty
-// instructions. Granlund and Montgomery, PLDI 1994; for n < 2^31.
-struct Divider {
-  uint32_t divisor, magic, shift;
-
-  static Divider of(uint32_t d) {
-    uint32_t shift = 0;
-    while (shift < 31 && (1u << shift) < d) shift++;
-    const uint64_t excess = (uint64_t(1) << 32) * ((uint64_t(1) << shift) - d) / d;
-    return {d, uint32_t(excess + 1), shift};
-  }
-#ifdef __CUDACC__
-  __device__ __forceinline__ uint32_t quotient(uint32_t n) const {
-    return (__umulhi(n, magic) + n) >> shift;
-  }
-#endif
-};
 
 // Dimension 0 is the innermost; strides are in elements.
 template <int N>

@@ -10,6 +10,7 @@ if __package__ in (None, ""):
     __package__ = "_gen"
 
 from .cpp import PARTS, pointwise_cpp, registry_cpp, registry_cuda_cpp
+from .cuda import FAMILIES, pointwise_cu, table_cpp
 from .docs import ops_md
 from .entries import entries_pxd, op_ids, op_names
 from .family import family_pyx
@@ -26,6 +27,9 @@ def files():
         out[f"ops_{family}.pyx"] = family_pyx(family, ops)
     for part in range(PARTS):
         out[f"pointwise_{part}.cpp"] = pointwise_cpp(part, ops)
+    for family in FAMILIES:
+        out[f"{family}.cu"] = pointwise_cu(family, ops)
+    out["pointwise_table.cpp"] = table_cpp(ops)
     out["op_names.c"] = op_names(ops)
     out["registry_cuda.cpp"] = registry_cuda_cpp(ops)
     out["ops.pyi"] = stubs_pyi(ops)

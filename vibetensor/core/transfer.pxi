@@ -28,25 +28,20 @@ cdef int run_plan(const vt_pointwise* op, int device_type, int device_index, con
 
 cdef Tensor device_flat(const vt_pointwise* op, PyObject** inputs, const vt_value* params, Tensor out):
     """`pointwise` for contiguous operands of one shape, dtype and device, which is not the host."""
-    cdef vt_iter it
-    cdef int k, dtype = (<Tensor>inputs[0]).dtype
-    cdef int64_t size = itemsize(dtype)
+    cdef char* data[VT_MAX_OPERANDS]
+    cdef vt_context ctx
+    cdef vt_status status
+    cdef int k, dtype = (<Tensor>inputs[0]).dtype, device_type = out.device_type
     if out.numel == 0:
         return out
-    it.noperands = op.ninputs + 1
-    it.ndim = 1
-    it.numel = out.numel
-    it.sizes[0] = out.numel
-    it.data[0] = out.data
-    it.dtype[0] = it.loop_dtype[0] = out.dtype
-    it.host[0] = 0
-    it.strides[0][0] = itemsize(out.dtype)
+    data[0] = out.data
     for k in range(op.ninputs):
-        it.data[k + 1] = (<Tensor>inputs[k]).data
-        it.dtype[k + 1] = it.loop_dtype[k + 1] = <uint8_t>dtype
-        it.host[k + 1] = 0
-        it.strides[k + 1][0] = size
-    run_plan(op, out.device_type, out.device_index, &it, dtype, params)
+        data[k + 1] = (<Tensor>inputs[k]).data
+    status = enter_device(device_type, out.device_index, -1, &ctx)
+    if status == VT_OK:
+        status = vt_backends[device_type].pointwise_flat(op.functor, dtype, op.ninputs + 1, data,
+                                                         out.numel, params, &ctx)
+    finish_device(op.name, device_type, status, &ctx, dtype)
     return out
 
 

@@ -148,6 +148,9 @@ cdef extern from "core/backend.h" nogil:
         int (*device_of)(const void* address) noexcept nogil
         vt_status (*pointwise)(const vt_iter* it, int functor, int dtype, const vt_value* params,
                                vt_context* ctx) noexcept nogil
+        vt_status (*pointwise_flat)(int functor, int dtype, int noperands, char* const* data,
+                                    int64_t numel, const vt_value* params,
+                                    vt_context* ctx) noexcept nogil
         vt_status (*copy)(const vt_iter* it, vt_context* ctx) noexcept nogil
         vt_status (*copy_bytes)(char* dst, int dst_device, const char* src, int src_device,
                                 size_t bytes, vt_storage* pinned, int non_blocking,

@@ -50,7 +50,8 @@ void poll_now_and_then(Arena *a) {
 
 void tell_allocated(const Block *b) {
   if (__builtin_expect(driver.block_allocated != nullptr, 0)) {
-    driver.block_allocated(b->data, b->requested, b->arena->stream);
+    // Of no bytes there would be nothing to take back.
+    driver.block_allocated(b->data, std::max<size_t>(b->requested, 1), b->arena->stream);
   }
 }
 

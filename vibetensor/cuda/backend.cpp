@@ -153,6 +153,10 @@ vt_status no_pointwise(const vt_iter *it, int, int, const vt_value *, vt_context
   return no_plan(it, ctx);
 }
 
+vt_status no_flat(int, int, int, char *const *, int64_t, const vt_value *, vt_context *ctx) {
+  return no_plan(nullptr, ctx);
+}
+
 int device_of_thread() { return current_device(); }
 vt_status enter_device(int device, vt_context *ctx) { return enter(device, ctx); }
 void leave_device(vt_context *ctx) { leave(ctx); }
@@ -176,6 +180,7 @@ void vt_cuda_install_backend(void) {
   b.is_pinned = is_pinned;
   b.device_of = device_of;
   b.pointwise = vt_cuda_pointwise != nullptr ? vt_cuda_pointwise : no_pointwise;
+  b.pointwise_flat = vt_cuda_pointwise_flat != nullptr ? vt_cuda_pointwise_flat : no_flat;
   b.copy = vt_cuda_copy != nullptr ? vt_cuda_copy : no_plan;
   b.copy_bytes = copy_bytes;
   b.wait = wait;

@@ -21,6 +21,9 @@ const char *vt_cuda_missing(int position);
 /* kernels/pointwise.cpp and kernels/copy.cpp: the plan of core/iter.h on ctx->stream. */
 vt_status vt_cuda_pointwise(const vt_iter *it, int functor, int dtype, const vt_value *params,
                             vt_context *ctx) __attribute__((weak));
+vt_status vt_cuda_pointwise_flat(int functor, int dtype, int noperands, char *const *data,
+                                 int64_t numel, const vt_value *params, vt_context *ctx)
+    __attribute__((weak));
 vt_status vt_cuda_copy(const vt_iter *it, vt_context *ctx) __attribute__((weak));
 
 #ifdef __cplusplus

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "vibetensor/cuda/allocator.h"
+#include "vibetensor/cuda/host_allocator.h"
 #include "vibetensor/cuda/runtime.h"
 
 using namespace vt_cuda;
@@ -47,7 +48,15 @@ int vt_cuda_is_initialised(void) { return is_initialised(); }
 void vt_cuda_set_fatbin_folder(const char *path) { set_fatbin_folder(path); }
 
 int vt_cuda_forget_everything(void) {
-  if (!reset_allocator()) {
+  /* Memory that waits for other streams is given back only when they are done. */
+  for (int d = 0; d < device_count(); ++d) {
+    if (!device_contexts[d].load()) continue;
+    ContextGuard guard(d);
+    driver.cuCtxSynchronize();
+  }
+  empty_cache();
+  host_empty_cache();
+  if (!reset_allocator() || !host_reset()) {
     set_error(VT_ERROR_VALUE, "memory of the CUDA driver in use has not been freed");
     return 0;
   }
@@ -66,6 +75,8 @@ vt_status vt_cuda_use_device(int device) { return use_device(device); }
 vt_status vt_cuda_memory_info(int device, size_t *free_bytes, size_t *total_bytes) {
   return memory_info(device, free_bytes, total_bytes);
 }
+
+void vt_cuda_empty_cache(int device) { empty_cache(device); }
 
 vt_status vt_cuda_can_access_peer(int device, int peer, int *can) {
   return can_access_peer(device, peer, can);

@@ -97,6 +97,40 @@ def _(grad, input, weight, wanted):
     return linear_backward(grad, input, weight, wanted)
 
 
+@kernel(
+    "linear_gelu", surfaces=(), outputs=("result", "linear"), values=(), node="LinearGelu",
+)
+def _linear_gelu(
+    input: Tensor, weight: Tensor, bias: Tensor | None, keep: bool
+) -> tuple[Tensor, Tensor]:
+    """``gelu(input @ weight.T + bias)`` in the tanh form over rows, and, with `keep`, what gelu is
+    taken of: the gradient needs it, and makes it again otherwise."""
+
+
+@_linear_gelu.prepare
+def _(input, weight, bias, keep):
+    check_linear(input, weight, bias)
+    check_floating("linear_gelu", input)
+    input = flat_rows(input)
+    return (
+        new_empty(input, (input.sizes[0], weight.sizes[0])),
+        new_empty(input, (input.sizes[0], weight.sizes[0])) if keep else None,
+    )
+
+
+@_linear_gelu.grad
+def _(grad, input, weight, bias, keep, linear, wanted):
+    return linear_backward(
+        gelu_backward(grad, linear if keep else _linear(input, weight, bias), "tanh"),
+        input, weight, wanted,
+    )
+
+
+@_linear_gelu.reference
+def _(input, weight, bias, keep):
+    return gelu(_linear(input, weight, bias), approximate="tanh"), None
+
+
 @composite(surfaces=("nn.functional",))
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``input @ weight.T + bias``: input (..., in), weight (out, in) or (in), bias (out) or ().

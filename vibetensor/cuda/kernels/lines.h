@@ -3,6 +3,7 @@
 #define VT_CUDA_LINES_H
 
 #include "vibetensor/cuda/kernels/contiguous.h"
+#include "vibetensor/cuda/kernels/shapes.h"
 #include "vt/lines.h"
 
 namespace vt_cuda {
@@ -73,13 +74,7 @@ bool along_lines(const Lines<N> &lines) {
 template <int N>
 bool in_packs(const Lines<N> &lines, int k, const void *data, int64_t pack) {
   return lines.stride[k] == 1 && lines.n % pack == 0 && lines.outer_stride[k] % pack == 0 &&
-         lines.inner_stride[k] % pack == 0 && (reinterpret_cast<uintptr_t>(data) & 15) == 0;
-}
-
-inline int64_t power_of_two_from(int64_t n) {
-  int64_t p = 1;
-  while (p < n) p *= 2;
-  return p;
+         lines.inner_stride[k] % pack == 0 && is_aligned(data);
 }
 
 // Calls f(lines, data) with the lines of N arrays of one shape, the last of them written: where they

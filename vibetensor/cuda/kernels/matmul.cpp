@@ -1,9 +1,12 @@
-// The kernels mm, bmm, addmm and linear. Integers have none, as in PyTorch.
+// The kernels mm, bmm, addmm, linear and linear with GELU. Integers have none, as in PyTorch.
 
 #include "vibetensor/cuda/kernels/gemm.h"
+#include "vibetensor/cuda/launch.h"
 
 namespace vt_cuda {
 namespace {
+
+KernelSet matrix_gelu("matrix", "vt_matrix_gelu");
 
 Matrices matrix_of(const vt_array &x) { return {x.data, x.strides[0], x.strides[1], 0}; }
 
@@ -87,4 +90,32 @@ extern "C" vt_status bmm_cuda(const vt_array *arrays, const vt_value *, vt_conte
   p.c_col = out.strides[2];
   p.c_batch = out.strides[0];
   return gemm(p, ctx);
+}
+
+// arrays: input (rows, in), weight (out, in), bias (out) or none, out (rows, out), linear (rows, out):
+// what GELU is taken of, or none. The last two are contiguous.
+extern "C" vt_status linear_gelu_cuda(const vt_array *arrays, const vt_value *, vt_context *ctx) {
+  const vt_array &out = arrays[3], &linear = arrays[4];
+  if (out.dtype == VT_C64 || out.dtype == VT_C128) return VT_ERROR_DTYPE;
+  Product p = linear_of(arrays[0], arrays[1], arrays[2], out);
+  // What the epilogue can store has rows of whole vectors.
+  const bool fits = !given(linear) || p.n % 8 == 0;
+  if (p.m > 0 && p.n > 0 && p.k > 0 && out.dtype != VT_F64 && fits) {
+    Product q = p;
+    q.epilogue = given(linear) ? kLtEpilogueGeluAux : kLtEpilogueGelu;
+    q.aux = given(linear) ? linear.data : nullptr;
+    q.aux_ld = q.n;
+    const vt_status status = gemm(q, ctx);
+    // The library may lack it for a dtype or an alignment; then nothing was enqueued.
+    if (status != VT_ERROR_VALUE) return status;
+  }
+  if (given(linear)) p.c = linear.data;
+  const vt_status status = gemm(p, ctx);
+  if (status != VT_OK || out.numel == 0) return status;
+  constexpr unsigned kThreads = 256;
+  const int64_t wanted = (out.numel + kThreads - 1) / kThreads;
+  const int64_t limit = int64_t(properties(ctx).sm_count) * 32;
+  return launch(ctx, matrix_gelu[out.dtype], {unsigned(wanted < limit ? wanted : limit)},
+                {kThreads}, 0, static_cast<void *>(out.data), static_cast<const void *>(p.c),
+                out.numel);
 }

@@ -1,4 +1,5 @@
 #include "vibetensor/cuda/kernels/reduce.h"
+#include "vibetensor/cuda/kernels/shapes.h"
 
 namespace vt_cuda {
 
@@ -9,14 +10,6 @@ using vt::ReduceArgs;
 
 constexpr int64_t kMaxSplits = 1024;
 constexpr int64_t kUnitsPerThread = 16;  // below this a split costs more than it gives
-
-int64_t clamp(int64_t x, int64_t lo, int64_t hi) { return x < lo ? lo : x > hi ? hi : x; }
-
-int64_t power_of_two_from(int64_t n) {
-  int64_t p = 1;
-  while (p < n) p *= 2;
-  return p;
-}
 
 // The shape of a launch: how a block is arranged, and in how many splits the reduced units are cut.
 struct Shape {
@@ -131,7 +124,7 @@ vt_status run_reduction(const ReduceRule &rule, const vt_array &in, const vt_arr
   const bool by_rows = kept.ndim == 0 || (reduced.ndim > 0 && near < beside);
   const int64_t pack = rule.item < 16 ? 16 / rule.item : 1;
   const int64_t columns = vt::columns_per_thread(rule.item, rule.state);
-  const bool aligned = (reinterpret_cast<uintptr_t>(in.data) & 15) == 0;
+  const bool aligned = is_aligned(in.data);
 
   if (by_rows && reduced.ndim > 0 && reduced.strides[0][0] == 1 && args.count >= 4 * pack) {
     if (reduced.ndim == 1) {

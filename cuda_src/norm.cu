@@ -1,0 +1,150 @@
+// Layer norm and rms norm over rows of neighbouring elements.
+#include "vt/norm.cuh"
+
+namespace VT_NS {
+namespace {
+
+// Each group takes every so many-th row, which must be made of whole packs. A row stays in registers, and the next
+// one is fetched while it is worked on.
+template <class T>
+__device__ __forceinline__ void norm_rows(const NormArgs &a) {
+  using V = acc_t<T>;
+  constexpr int E = norm_slice(sizeof(T));
+  using Slice = RowSlice<T, E>;
+  __shared__ V room[Group<V>::kRoom];
+  Group<V> group(room);
+  const T *const x = static_cast<const T *>(a.x);
+  const int64_t step = int64_t(gridDim.x) * blockDim.y;
+  const V count = static_cast<V>(a.n);
+  int64_t first = int64_t(blockIdx.x) * blockDim.y, row = first + threadIdx.y;
+  typename Slice::Raw raw;
+  Slice::fetch(raw, x + row * a.x_stride, row < a.rows ? int(a.n) : 0, 1, true);
+#pragma unroll 1
+  for (; first < a.rows; first += step, row += step) {
+    const int n = row < a.rows ? int(a.n) : 0;
+    V v[E];
+    Slice::unpack(v, raw, n, true, V(0));
+    const int64_t next = row + step;
+    Slice::fetch(raw, x + next * a.x_stride, next < a.rows ? int(a.n) : 0, 1, true);
+    V mean = V(0), sum = V(0);
+    if (!a.rms) {
+#pragma unroll
+      for (int e = 0; e < E; e++) sum += v[e];
+      mean = group.fold(sum, Add<V>()) / count;
+      sum = V(0);
+#pragma unroll
+      for (int e = 0; e < E; e++) v[e] = Slice::index(true, e) < n ? v[e] - mean : V(0);
+    }
+#pragma unroll
+    for (int e = 0; e < E; e++) sum += v[e] * v[e];
+    sum = group.fold(sum, Add<V>());
+    const V rstd = V(1) / sqrt_of(sum / count + static_cast<V>(a.eps));
+#pragma unroll
+    for (int e = 0; e < E; e++) v[e] *= rstd;
+    map_parameter<T>(v, a.weight, n, [](V p, V w) { return p * w; });
+    map_parameter<T>(v, a.bias, n, [](V p, V b) { return p + b; });
+    Slice::store(v, static_cast<T *>(a.out) + row * a.out_stride, n, 1, true);
+    if (threadIdx.x == 0 && n > 0) {
+      if (a.mean) static_cast<V *>(a.mean)[row] = mean;
+      if (a.rstd) static_cast<V *>(a.rstd)[row] = rstd;
+    }
+  }
+}
+
+// A row of any length and alignment is read twice: first for its moments, merged as those of var.
+template <class V>
+struct Moments {
+  V count, mean, squares;
+  __device__ __forceinline__ void merge(V n, V m, V s) {
+    if (n == V(0)) return;
+    const V total = count + n, distance = m - mean, share = n / total;
+    mean += distance * share;
+    squares += s + distance * distance * (count * share);
+    count = total;
+  }
+};
+
+template <class T>
+__device__ __forceinline__ void norm_long(const NormArgs &a) {
+  using V = acc_t<T>;
+  __shared__ Moments<V> room[Group<V>::kRoom];
+  Group<Moments<V>> group(room);
+  const int64_t row = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
+  const int64_t n = row < a.rows ? a.n : 0;
+  const T *const x = static_cast<const T *>(a.x) + row * a.x_stride;
+  T *const y = static_cast<T *>(a.out) + row * a.out_stride;
+  const bool rms = a.rms;
+  Moments<V> m = {V(0), V(0), V(0)};
+  for_row(x, n, true, [&](auto count, int64_t i) {
+    constexpr int N = decltype(count)::value;
+    const Pack<T, N> p = load_pack<T, N>(x + i);
+    V mean = V(0), squares = V(0);
+    if (!rms) {
+#pragma unroll
+      for (int k = 0; k < N; k++) mean += static_cast<V>(p.x[k]);
+      mean *= V(1. / N);
+    }
+#pragma unroll
+    for (int k = 0; k < N; k++) {
+      const V d = static_cast<V>(p.x[k]) - mean;
+      squares += d * d;
+    }
+    if (rms) {
+      m.squares += squares;
+    } else {
+      m.merge(V(N), mean, squares);
+    }
+  });
+  m = group.fold(m, [rms](Moments<V> p, const Moments<V> &q) {
+    if (rms) {
+      p.squares += q.squares;
+    } else {
+      p.merge(q.count, q.mean, q.squares);
+    }
+    return p;
+  });
+  const V rstd = V(1) / sqrt_of(m.squares / static_cast<V>(a.n) + static_cast<V>(a.eps));
+  const V mean = m.mean;
+  const bool has_weight = a.weight.data, has_bias = a.bias.data;
+  // Without a weight or a bias the other one stands in, unread.
+  with_floating(a.weight.data, a.weight.dtype, [&](auto weight) {
+    for_row(y, n, same_phase<T>(x, y), [&](auto count, int64_t i) {
+      constexpr int N = decltype(count)::value;
+      const Pack<T, N> p = load_pack<T, N>(x + i);
+      Pack<T, N> out;
+#pragma unroll
+      for (int k = 0; k < N; k++) {
+        V v = (static_cast<V>(p.x[k]) - mean) * rstd;
+        if (has_weight) v *= as_compute<V>(weight[i + k]);
+        if (has_bias) {
+          with_floating(a.bias.data, a.bias.dtype,
+                        [&](auto bias) { v += as_compute<V>(bias[i + k]); });
+        }
+        out.x[k] = store_as<T>(v);
+      }
+      store_pack<T, N>(y + i, out);
+    });
+  });
+  if (threadIdx.x == 0 && n > 0) {
+    if (a.mean) static_cast<V *>(a.mean)[row] = mean;
+    if (a.rstd) static_cast<V *>(a.rstd)[row] = rstd;
+  }
+}
+
+}  // namespace
+}  // namespace VT_NS
+
+#define VT_NORM_KERNELS(SUFFIX, T)                                    \
+  extern "C" __global__ void __maxnreg__(vt::kNormRegisters)          \
+      vt_norm_rows_##SUFFIX(const __grid_constant__ vt::NormArgs a) { \
+    vt::norm_rows<T>(a);                                              \
+  }                                                                   \
+  extern "C" __global__ void __launch_bounds__(vt::kNormLong, 1)      \
+      vt_norm_long_##SUFFIX(const __grid_constant__ vt::NormArgs a) { \
+    vt::norm_long<T>(a);                                              \
+  }
+
+VT_NORM_KERNELS(f16, vt::half)
+VT_NORM_KERNELS(bf16, vt::bfloat16)
+VT_NORM_KERNELS(f32, float)
+VT_NORM_KERNELS(f64, double)

@@ -1,0 +1,226 @@
+// The gradients of layer norm and rms norm. With v = (x - mean) * rstd and h = g * weight,
+//   dx = rstd * (h - mean(h) - v * mean(h * v)), without mean(h) for rms norm,
+//   dweight = sum over rows of g * v, dbias = sum over rows of g.
+// The sums over rows are taken in pieces, whose results a second kernel adds in order.
+#include "vt/norm.cuh"
+
+namespace VT_NS {
+namespace {
+
+// Each group takes every so many-th row, made of whole packs, and keeps its sums over rows in
+// registers. The next row is fetched while one is worked on.
+template <class T>
+__device__ __forceinline__ void backward_rows(const NormBackwardArgs &a) {
+  using V = acc_t<T>;
+  constexpr int E = norm_slice(sizeof(T));
+  using Slice = RowSlice<T, E>;
+  __shared__ Two<V> room[Group<V>::kRoom];
+  __shared__ V sums[kNormShared];
+  Group<Two<V>> group(room);
+  const T *const gs = static_cast<const T *>(a.g), *const xs = static_cast<const T *>(a.x);
+  const V *const means = static_cast<const V *>(a.mean), *const rstds =
+                                                             static_cast<const V *>(a.rstd);
+  // 32 bits, for want of registers.
+  const int rows = int(a.rows), step = gridDim.x * blockDim.y;
+  const bool rms = a.rms;
+  const V scale = V(1) / static_cast<V>(a.n);
+  int first = blockIdx.x * blockDim.y, row = first + threadIdx.y;
+  typename Slice::Raw raw_g, raw_x;
+  V dw[E], db[E];
+#pragma unroll
+  for (int e = 0; e < E; e++) dw[e] = db[e] = V(0);
+  const int width = int(a.n);
+  V next_mean = V(0), next_rstd = V(0);
+  const auto fetch = [&](int r) {
+    const int n = r < rows ? width : 0;
+    Slice::fetch(raw_g, gs + r * a.g_stride, n, 1, true);
+    Slice::fetch(raw_x, xs + r * a.x_stride, n, 1, true);
+    if (n > 0) {
+      next_rstd = rstds[r];
+      if (!rms) next_mean = means[r];
+    }
+  };
+  fetch(row);
+#pragma unroll 1
+  for (; first < rows; first += step, row += step) {
+    const int n = row < rows ? width : 0;
+    const V mean = next_mean, rstd = next_rstd;
+    V g[E], v[E];
+    Slice::unpack(g, raw_g, n, true, V(0));
+    Slice::unpack(v, raw_x, n, true, mean);
+    fetch(row + step);
+#pragma unroll
+    for (int e = 0; e < E; e++) {
+      v[e] = (v[e] - mean) * rstd;
+      dw[e] += g[e] * v[e];
+      db[e] += g[e];
+    }
+    if (!a.dx) continue;
+    map_parameter<T>(g, a.weight, n, [](V p, V w) { return p * w; });
+    Two<V> s = {V(0), V(0)};
+#pragma unroll
+    for (int e = 0; e < E; e++) {
+      s.a += g[e];
+      s.b += g[e] * v[e];
+    }
+    s = group.fold(s, AddTwo<V>());
+    const V shift = rms ? V(0) : s.a * scale, slope = s.b * scale;
+#pragma unroll
+    for (int e = 0; e < E; e++) g[e] = (g[e] - shift - v[e] * slope) * rstd;
+    Slice::store(g, static_cast<T *>(a.dx) + row * a.dx_stride, n, 1, true);
+  }
+
+  // The groups of the block add their sums in order.
+  const auto put = [&](const V(&part)[E], void *to) {
+    if (!to) return;
+    if (blockDim.y > 1) {
+      for (unsigned y = 0; y < blockDim.y; y++) {
+        __syncthreads();
+        if (threadIdx.y != y) continue;
+#pragma unroll
+        for (int e = 0; e < E; e++) {
+          const int i = Slice::index(true, e);
+          if (i < width) sums[i] = y == 0 ? part[e] : sums[i] + part[e];
+        }
+      }
+      __syncthreads();
+    }
+    V *const out = static_cast<V *>(to) + blockIdx.x * a.n;
+    if (threadIdx.y == 0) {
+#pragma unroll
+      for (int e = 0; e < E; e++) {
+        const int i = Slice::index(true, e);
+        if (i < width) out[i] = blockDim.y > 1 ? sums[i] : part[e];
+      }
+    }
+  };
+  put(dw, a.weight_sums);
+  put(db, a.bias_sums);
+}
+
+// ---- rows of any length and alignment: read twice for dx, once more for the sums over rows ----
+
+template <class T>
+__device__ __forceinline__ void backward_long(const NormBackwardArgs &a) {
+  using V = acc_t<T>;
+  __shared__ Two<V> room[Group<V>::kRoom];
+  Group<Two<V>> group(room);
+  const int64_t row = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
+  const bool live = row < a.rows, rms = a.rms, has_weight = a.weight.data;
+  const int64_t n = live ? a.n : 0;
+  const T *const g = static_cast<const T *>(a.g) + row * a.g_stride;
+  const T *const x = static_cast<const T *>(a.x) + row * a.x_stride;
+  T *const dx = static_cast<T *>(a.dx) + row * a.dx_stride;
+  const V mean = live && !rms ? static_cast<const V *>(a.mean)[row] : V(0);
+  const V rstd = live ? static_cast<const V *>(a.rstd)[row] : V(0);
+  const bool packed = same_phase(x, g) && same_phase<T>(x, dx);
+  with_floating(a.weight.data, a.weight.dtype, [&](auto weight) {
+    Two<V> s = {V(0), V(0)};
+    for_row(x, n, packed, [&](auto count, int64_t i) {
+      constexpr int N = decltype(count)::value;
+      const Pack<T, N> p = load_pack<T, N>(x + i), q = load_pack<T, N>(g + i);
+#pragma unroll
+      for (int k = 0; k < N; k++) {
+        const V v = (static_cast<V>(p.x[k]) - mean) * rstd;
+        V h = static_cast<V>(q.x[k]);
+        if (has_weight) h *= as_compute<V>(weight[i + k]);
+        s.a += h;
+        s.b += h * v;
+      }
+    });
+    s = group.fold(s, AddTwo<V>());
+    const V scale = V(1) / static_cast<V>(a.n);
+    const V shift = rms ? V(0) : s.a * scale, slope = s.b * scale;
+    for_row(x, n, packed, [&](auto count, int64_t i) {
+      constexpr int N = decltype(count)::value;
+      const Pack<T, N> p = load_pack<T, N>(x + i), q = load_pack<T, N>(g + i);
+      Pack<T, N> out;
+#pragma unroll
+      for (int k = 0; k < N; k++) {
+        const V v = (static_cast<V>(p.x[k]) - mean) * rstd;
+        V h = static_cast<V>(q.x[k]);
+        if (has_weight) h *= as_compute<V>(weight[i + k]);
+        out.x[k] = store_as<T>((h - shift - v * slope) * rstd);
+      }
+      store_pack<T, N>(dx + i, out);
+    });
+  });
+}
+
+// A thread per column and piece of the rows.
+template <class T>
+__device__ __forceinline__ void backward_columns(const NormBackwardArgs &a) {
+  using V = acc_t<T>;
+  const int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, piece = blockIdx.y;
+  if (c >= a.n) return;
+  const T *const g = static_cast<const T *>(a.g) + c, *const x = static_cast<const T *>(a.x) + c;
+  const V *const means = static_cast<const V *>(a.mean), *const rstds =
+                                                             static_cast<const V *>(a.rstd);
+  V dw = V(0), db = V(0);
+#pragma unroll 4
+  for (int64_t r = piece; r < a.rows; r += a.pieces) {
+    const V q = static_cast<V>(g[r * a.g_stride]);
+    const V mean = a.rms ? V(0) : means[r];
+    dw += q * ((static_cast<V>(x[r * a.x_stride]) - mean) * rstds[r]);
+    db += q;
+  }
+  if (a.weight_sums) static_cast<V *>(a.weight_sums)[piece * a.n + c] = dw;
+  if (a.bias_sums) static_cast<V *>(a.bias_sums)[piece * a.n + c] = db;
+}
+
+// The sums of the pieces: blockIdx.y is 0 for the weight, 1 for the bias.
+template <class V>
+__device__ __forceinline__ void finish(const NormFinishArgs &a) {
+  __shared__ V room[kNormFinishY][kNormFinishX];
+  const bool bias = blockIdx.y == 1;
+  const V *const from = static_cast<const V *>(bias ? a.bias_sums : a.weight_sums);
+  void *const to = bias ? a.bias : a.weight;
+  if (!to) return;
+  const int64_t c = int64_t(blockIdx.x) * kNormFinishX + threadIdx.x;
+  V sum = V(0);
+  if (c < a.n) {
+#pragma unroll 4
+    for (int64_t p = threadIdx.y; p < a.pieces; p += kNormFinishY) sum += from[p * a.n + c];
+  }
+  room[threadIdx.y][threadIdx.x] = sum;
+  for (int half = kNormFinishY / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (threadIdx.y < half) {
+      room[threadIdx.y][threadIdx.x] += room[threadIdx.y + half][threadIdx.x];
+    }
+  }
+  if (threadIdx.y > 0 || c >= a.n) return;
+  with_floating(to, bias ? a.bias_dtype : a.weight_dtype, [&](auto typed) {
+    using W = typename pointee<decltype(typed)>::type;
+    const_cast<W *>(typed)[c] = static_cast<W>(static_cast<acc_t<W>>(room[0][threadIdx.x]));
+  });
+}
+
+}  // namespace
+}  // namespace VT_NS
+
+#define VT_NORM_BACKWARD_KERNELS(SUFFIX, T)                                               \
+  extern "C" __global__ void __maxnreg__(vt::kNormBackwardRegisters)                      \
+      vt_norm_backward_rows_##SUFFIX(const __grid_constant__ vt::NormBackwardArgs a) {    \
+    vt::backward_rows<T>(a);                                                              \
+  }                                                                                       \
+  extern "C" __global__ void __launch_bounds__(vt::kNormLong, 1)                          \
+      vt_norm_backward_long_##SUFFIX(const __grid_constant__ vt::NormBackwardArgs a) {    \
+    vt::backward_long<T>(a);                                                              \
+  }                                                                                       \
+  extern "C" __global__ void __launch_bounds__(vt::kNormColumns)                          \
+      vt_norm_backward_columns_##SUFFIX(const __grid_constant__ vt::NormBackwardArgs a) { \
+    vt::backward_columns<T>(a);                                                           \
+  }
+#define VT_NORM_FINISH_KERNEL(SUFFIX, V)                                           \
+  extern "C" __global__ void __launch_bounds__(vt::kNormFinishX *vt::kNormFinishY) \
+      vt_norm_finish_##SUFFIX(const __grid_constant__ vt::NormFinishArgs a) {      \
+    vt::finish<V>(a);                                                              \
+  }
+
+VT_NORM_BACKWARD_KERNELS(f16, vt::half)
+VT_NORM_BACKWARD_KERNELS(bf16, vt::bfloat16)
+VT_NORM_BACKWARD_KERNELS(f32, float)
+VT_NORM_BACKWARD_KERNELS(f64, double)
+VT_NORM_FINISH_KERNEL(f32, float)
+VT_NORM_FINISH_KERNEL(f64, double)

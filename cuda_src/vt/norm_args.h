@@ -1,0 +1,56 @@
+// What the kernels of norm.cu and norm_backward.cu are given.
+#ifndef VT_NORM_ARGS_H
+#define VT_NORM_ARGS_H
+
+#include "vt/config.h"
+
+namespace VT_NS {
+
+// A weight or bias: contiguous, of any floating dtype; or none.
+struct NormParameter {
+  const void *data;
+  int32_t dtype;
+  int32_t unused;
+};
+
+// Rows of n neighbouring elements. The statistics have the compute type.
+struct NormArgs {
+  const void *x;
+  NormParameter weight, bias;
+  void *out, *mean, *rstd;  // the last two may be null
+  int64_t rows, n, x_stride, out_stride;
+  double eps;
+  int64_t rms;
+};
+
+struct NormBackwardArgs {
+  const void *g, *x;
+  NormParameter weight;
+  const void *mean, *rstd;
+  void *dx;                       // or null
+  void *weight_sums, *bias_sums;  // [pieces][n] of the compute type, or null
+  int64_t rows, n, g_stride, x_stride, dx_stride;
+  int64_t pieces;
+  int64_t rms;
+};
+
+// The sums of the pieces, stored as a floating dtype.
+struct NormFinishArgs {
+  const void *weight_sums, *bias_sums;
+  void *weight, *bias;
+  int64_t pieces, n;
+  int32_t weight_dtype, bias_dtype;
+};
+
+// Elements of a row in the registers of one thread.
+constexpr int norm_slice(int bytes) { return bytes == 8 ? 8 : 16; }
+constexpr int kNormThreads = 512;   // at most, of a block that keeps rows in registers
+constexpr int kNormRegisters = 80;  // of such a thread; fewer spill, more leave the SM empty
+constexpr int kNormBackwardRegisters = 128;
+constexpr int kNormShared = 2048;  // the longest row that several groups of a block share
+constexpr int kNormLong = 1024;    // of a block that streams a row
+constexpr int kNormColumns = 256;  // of a block that sums columns of long rows
+constexpr int kNormFinishX = 32, kNormFinishY = 16;
+
+}  // namespace VT_NS
+#endif

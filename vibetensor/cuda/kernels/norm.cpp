@@ -1,0 +1,215 @@
+// Layer norm, rms norm and their gradients.
+#include "vibetensor/cuda/kernels/norm_rows.h"
+#include "vt/norm_args.h"
+
+namespace vt_cuda {
+
+namespace {
+
+using vt::NormArgs;
+using vt::NormBackwardArgs;
+using vt::NormFinishArgs;
+
+KernelSet norm_rows("norm", "vt_norm_rows"), norm_long("norm", "vt_norm_long");
+KernelSet backward_rows("norm_backward", "vt_norm_backward_rows");
+KernelSet backward_long("norm_backward", "vt_norm_backward_long");
+KernelSet backward_columns("norm_backward", "vt_norm_backward_columns");
+KernelSet norm_finish("norm_backward", "vt_norm_finish");
+
+bool given(const vt_array &a) { return a.data != nullptr; }
+bool is_parameter(const vt_array &a) { return !given(a) || in_set(kFloatingSet, a.dtype); }
+Contiguous::Use if_given(const vt_array &a, Contiguous::Use use) {
+  return given(a) ? use : Contiguous::kNothing;
+}
+vt::NormParameter parameter(const vt_array &a, const Contiguous &c) {
+  return {given(a) ? c.data() : nullptr, a.dtype, 0};
+}
+
+// How groups of threads take rows that are kept in registers, as long as the registers last.
+struct Groups {
+  unsigned x, y, blocks;
+  Groups(int64_t rows, int64_t n, int dtype, int registers, const vt_context *ctx) {
+    const Properties &device = properties(ctx);
+    x = static_cast<unsigned>(power_of_two_from(div_up(n, vt::norm_slice(element_size(dtype)))));
+    y = x < 256 ? 256 / x : 1;
+    const int64_t resident = device.regs_per_sm / (registers * int(x * y));
+    const int64_t most = device.sm_count * (resident > 0 ? resident : 1);
+    const int64_t wanted = div_up(rows, y);
+    blocks = static_cast<unsigned>(wanted < most ? wanted : most);
+  }
+};
+
+// How groups of threads stream rows: whole warps for each.
+struct Streams {
+  unsigned x, y;
+  explicit Streams(int64_t n) {
+    const int64_t wanted = power_of_two_from(div_up(n, 8));
+    x = static_cast<unsigned>(wanted < 32 ? 32 : wanted > vt::kNormLong ? vt::kNormLong : wanted);
+    y = x < 256 ? 256 / x : 1;
+  }
+};
+
+bool fits_registers(int64_t rows, int64_t n, int dtype) {
+  return n <= vt::kNormThreads * vt::norm_slice(element_size(dtype)) && rows < (int64_t(1) << 30);
+}
+
+vt_status forward(const vt_array &input, const vt_array &weight, const vt_array &bias,
+                  const vt_array &out, const vt_array &mean, const vt_array &rstd, int64_t n,
+                  double eps, bool rms, vt_context *ctx) {
+  const int dtype = input.dtype;
+  if (!in_set(kFloatingSet, dtype) || !is_parameter(weight) || !is_parameter(bias)) {
+    return VT_ERROR_DTYPE;
+  }
+  if (input.numel == 0) return VT_OK;
+  NormRows x(ctx, input, n, Contiguous::kRead), y(ctx, out, n, Contiguous::kWrite);
+  Contiguous w(ctx, weight, if_given(weight, Contiguous::kRead));
+  Contiguous b(ctx, bias, if_given(bias, Contiguous::kRead));
+  for (vt_status s : {x.status(), y.status(), w.status(), b.status()}) {
+    if (s != VT_OK) return s;
+  }
+  NormArgs args = {};
+  args.x = x.data();
+  args.out = y.data();
+  args.x_stride = x.stride();
+  args.out_stride = y.stride();
+  args.weight = parameter(weight, w);
+  if (!rms) args.bias = parameter(bias, b);
+  if (!rms && given(mean)) args.mean = mean.data;
+  if (given(rstd)) args.rstd = rstd.data;
+  args.rows = input.numel / n;
+  args.n = n;
+  args.eps = eps;
+  args.rms = rms;
+  const int64_t pack = 16 / element_size(dtype);
+  const bool packed = n % pack == 0 && x.in_packs(pack) && y.in_packs(pack) &&
+                      is_aligned(args.weight.data) && is_aligned(args.bias.data);
+  vt_status status;
+  if (packed && fits_registers(args.rows, n, dtype)) {
+    const Groups g(args.rows, n, dtype, vt::kNormRegisters, ctx);
+    status = launch(ctx, norm_rows[dtype], {g.blocks}, {g.x, g.y}, 0, args);
+  } else {
+    const Streams s(n);
+    status = launch(ctx, norm_long[dtype], blocks_for(args.rows, s.y), {s.x, s.y}, 0, args);
+  }
+  return status == VT_OK ? y.finish() : status;
+}
+
+// The pieces in which the sums over rows are taken, where rows are streamed.
+int64_t column_pieces(int64_t rows, int64_t n, const vt_context *ctx) {
+  const int64_t blocks = div_up(n, vt::kNormColumns);
+  const int64_t wanted = div_up(int64_t(8) * properties(ctx).sm_count, blocks);
+  const int64_t most = div_up(rows, 8);
+  return wanted < most ? wanted : most;
+}
+
+vt_status backward(const vt_array &grad, const vt_array &input, const vt_array &weight,
+                   const vt_array &mean, const vt_array &rstd, const vt_array &grad_input,
+                   const vt_array &grad_weight, const vt_array &grad_bias, int64_t n, bool rms,
+                   vt_context *ctx) {
+  const int dtype = input.dtype;
+  if (!in_set(kFloatingSet, dtype) || grad.dtype != dtype || !is_parameter(weight)) {
+    return VT_ERROR_DTYPE;
+  }
+  if (n == 0) return VT_OK;
+  const bool want_weight = given(grad_weight), want_bias = !rms && given(grad_bias);
+  const bool want_input = given(grad_input), want_sums = want_weight || want_bias;
+  const int64_t rows = input.numel / n;
+  NormRows g(ctx, grad, n, Contiguous::kRead), x(ctx, input, n, Contiguous::kRead);
+  NormRows dx(ctx, want_input ? grad_input : input, n,
+              want_input ? Contiguous::kWrite : Contiguous::kNothing);
+  Contiguous w(ctx, weight, if_given(weight, Contiguous::kRead));
+  Contiguous dw(ctx, grad_weight, want_weight ? Contiguous::kWrite : Contiguous::kNothing);
+  Contiguous db(ctx, grad_bias, want_bias ? Contiguous::kWrite : Contiguous::kNothing);
+  for (vt_status s : {g.status(), x.status(), dx.status(), w.status(), dw.status(), db.status()}) {
+    if (s != VT_OK) return s;
+  }
+  NormBackwardArgs args = {};
+  args.g = g.data();
+  args.x = x.data();
+  args.weight = parameter(weight, w);
+  args.mean = rms ? nullptr : mean.data;
+  args.rstd = rstd.data;
+  args.dx = want_input ? dx.data() : nullptr;
+  args.g_stride = g.stride();
+  args.x_stride = x.stride();
+  args.dx_stride = dx.stride();
+  args.rows = rows;
+  args.n = n;
+  args.rms = rms;
+  const int64_t pack = 16 / element_size(dtype);
+  const bool packed = n % pack == 0 && g.in_packs(pack) && x.in_packs(pack) &&
+                      (!want_input || dx.in_packs(pack)) && is_aligned(args.weight.data);
+  const bool in_registers = packed && fits_registers(rows, n, dtype);
+  const Groups groups(rows, in_registers ? n : 1, dtype, vt::kNormBackwardRegisters, ctx);
+  if (rows > 0) args.pieces = in_registers ? groups.blocks : column_pieces(rows, n, ctx);
+
+  const int64_t compute = dtype == VT_F64 ? 8 : 4, sums = args.pieces * n * compute;
+  const Scratch partial(ctx, static_cast<size_t>(sums * (int(want_weight) + int(want_bias))));
+  if (!partial.ok()) return VT_ERROR_OUT_OF_MEMORY;
+  if (want_weight) args.weight_sums = partial.as<char>();
+  if (want_bias) args.bias_sums = partial.as<char>() + (want_weight ? sums : 0);
+  vt_status status = VT_OK;
+  if (rows > 0 && in_registers) {
+    status = launch(ctx, backward_rows[dtype], {groups.blocks}, {groups.x, groups.y}, 0, args);
+  } else if (rows > 0) {
+    if (want_input) {
+      const Streams s(n);
+      status = launch(ctx, backward_long[dtype], blocks_for(rows, s.y), {s.x, s.y}, 0, args);
+    }
+    if (status == VT_OK && want_sums) {
+      const Dim grid = {blocks_for(n, vt::kNormColumns).x, static_cast<unsigned>(args.pieces)};
+      status = launch(ctx, backward_columns[dtype], grid, {vt::kNormColumns}, 0, args);
+    }
+  }
+  if (status == VT_OK && want_sums) {
+    NormFinishArgs f = {};
+    f.weight_sums = args.weight_sums;
+    f.bias_sums = args.bias_sums;
+    f.weight = want_weight ? dw.data() : nullptr;
+    f.bias = want_bias ? db.data() : nullptr;
+    f.pieces = args.pieces;
+    f.n = n;
+    f.weight_dtype = grad_weight.dtype;
+    f.bias_dtype = grad_bias.dtype;
+    const Dim grid = {blocks_for(n, vt::kNormFinishX).x, want_bias ? 2u : 1u};
+    status = launch(ctx, norm_finish[dtype == VT_F64 ? VT_F64 : VT_F32], grid,
+                    {vt::kNormFinishX, vt::kNormFinishY}, 0, f);
+  }
+  if (status == VT_OK) status = dx.finish();
+  if (status == VT_OK) status = dw.finish();
+  return status == VT_OK ? db.finish() : status;
+}
+
+// An array that is not given.
+constexpr vt_array kNone = {nullptr, nullptr, nullptr, 0, -1, 0, 0, 0, 0};
+
+}  // namespace
+
+}  // namespace vt_cuda
+
+using namespace vt_cuda;
+
+extern "C" {
+
+// arrays: input, weight?, bias?, out, mean, rstd. values: n (the product of the normalised trailing
+// dimensions), eps.
+vt_status layer_norm_cuda(const vt_array *a, const vt_value *v, vt_context *ctx) {
+  return forward(a[0], a[1], a[2], a[3], a[4], a[5], v[0].i, v[1].re, false, ctx);
+}
+
+// arrays: grad, input, weight?, mean, rstd, then grad_input?, grad_weight?, grad_bias?. values: n.
+vt_status layer_norm_backward_cuda(const vt_array *a, const vt_value *v, vt_context *ctx) {
+  return backward(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], v[0].i, false, ctx);
+}
+
+// arrays: input, weight?, out, rstd. values: n, eps.
+vt_status rms_norm_cuda(const vt_array *a, const vt_value *v, vt_context *ctx) {
+  return forward(a[0], a[1], kNone, a[2], kNone, a[3], v[0].i, v[1].re, true, ctx);
+}
+
+// arrays: grad, input, weight?, rstd, then grad_input?, grad_weight?. values: n.
+vt_status rms_norm_backward_cuda(const vt_array *a, const vt_value *v, vt_context *ctx) {
+  return backward(a[0], a[1], a[2], kNone, a[3], a[4], a[5], kNone, v[0].i, true, ctx);
+}
+
+}  // extern "C"
