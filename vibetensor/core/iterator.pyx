@@ -247,6 +247,7 @@ cdef inline void add_operand(vt_iter* it, int k, Tensor t, int loop_dtype) noexc
     it.host[k] = 0
     it.dtype[k] = t.dtype
     it.loop_dtype[k] = <uint8_t>loop_dtype
+    it.host[k] = False
     for i in range(it.ndim):
         j = t.ndim - 1 - i
         if j < 0 or (t.sizes[j] == 1 and it.sizes[i] != 1):
@@ -437,6 +438,7 @@ cdef Tensor allocate_output(vt_iter* it, int ndim, const int64_t* sizes, int dty
     it.data[0] = out.data
     it.dtype[0] = <uint8_t>dtype
     it.loop_dtype[0] = <uint8_t>dtype
+    it.host[0] = False
     tensor_update(out)
     return out
 
