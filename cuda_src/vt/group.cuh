@@ -65,5 +65,17 @@ struct Larger {
   __device__ __forceinline__ V operator()(V a, V b) const { return b > a ? b : a; }
 };
 
+// Two values folded at once.
+template <class V>
+struct Two {
+  V a, b;
+};
+template <class V>
+struct AddTwo {
+  __device__ __forceinline__ Two<V> operator()(const Two<V> &p, const Two<V> &q) const {
+    return {p.a + q.a, p.b + q.b};
+  }
+};
+
 }  // namespace VT_NS
 #endif

@@ -2,21 +2,14 @@
 #ifndef VT_NORM_ARGS_H
 #define VT_NORM_ARGS_H
 
-#include "vt/config.h"
+#include "vt/parameter.h"
 
 namespace VT_NS {
-
-// A weight or bias: contiguous, of any floating dtype; or none.
-struct NormParameter {
-  const void *data;
-  int32_t dtype;
-  int32_t unused;
-};
 
 // Rows of n neighbouring elements. The statistics have the compute type.
 struct NormArgs {
   const void *x;
-  NormParameter weight, bias;
+  Parameter weight, bias;
   void *out, *mean, *rstd;  // the last two may be null
   int64_t rows, n, x_stride, out_stride;
   double eps;
@@ -25,7 +18,7 @@ struct NormArgs {
 
 struct NormBackwardArgs {
   const void *g, *x;
-  NormParameter weight;
+  Parameter weight;
   const void *mean, *rstd;
   void *dx;                       // or null
   void *weight_sums, *bias_sums;  // [pieces][n] of the compute type, or null

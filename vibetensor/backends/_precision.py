@@ -27,7 +27,8 @@ def set_float32_matmul_precision(precision: str) -> None:
     global _precision
     if precision not in PRECISIONS:
         raise RuntimeError(
-            f"set_float32_matmul_precision(): precision must be one of {list(PRECISIONS)}, got {precision!r}"
+            f"set_float32_matmul_precision(): precision must be one of {list(PRECISIONS)}, "
+            f"got {precision!r}"
         )
     _precision = precision
     from vibetensor.cuda import _startup

@@ -4,7 +4,7 @@ from vibetensor.backends import _precision
 
 
 def is_built() -> bool:
-    """Whether this build has a CUDA backend; :func:`vibetensor.cuda.is_available` says if it can be used."""
+    """Whether this build has CUDA; :func:`vibetensor.cuda.is_available` says if it can be used."""
     from vibetensor import cuda
 
     return cuda.is_built()

@@ -4,8 +4,8 @@
 def path():
     """The path of the shared library, or None: then the dynamic linker looks for it by name.
 
-    cuda-pathfinder knows the packages, conda environments and toolkits that may hold it. It loads the
-    library as well, which is what happens next anyway.
+    cuda-pathfinder knows the packages, conda environments and toolkits that may hold it. It loads
+    the library as well, which is what happens next anyway.
     """
     try:
         from cuda.pathfinder import load_nvidia_dynamic_lib

@@ -21,8 +21,8 @@ bool is_parameter(const vt_array &a) { return !given(a) || in_set(kFloatingSet, 
 Contiguous::Use if_given(const vt_array &a, Contiguous::Use use) {
   return given(a) ? use : Contiguous::kNothing;
 }
-vt::NormParameter parameter(const vt_array &a, const Contiguous &c) {
-  return {given(a) ? c.data() : nullptr, a.dtype, 0};
+vt::Parameter parameter(const vt_array &a, const Contiguous &c) {
+  return {given(a) ? c.data() : nullptr, a.dtype};
 }
 
 // How groups of threads take rows that are kept in registers, as long as the registers last.
