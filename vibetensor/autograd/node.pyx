@@ -206,6 +206,8 @@ cdef int node_save(Node node, int slot, Tensor t) except -1:
 
 
 cdef int node_save_output(Node node, int slot, Tensor t) except -1:
+    if t is None:
+        return 0  # an output that was not asked for
     cdef Tensor alias = tensor_alias(t)
     alias.output_nr = t.output_nr
     node_save(node, slot, alias)

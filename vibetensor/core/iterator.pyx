@@ -436,6 +436,7 @@ cdef Tensor allocate_output(vt_iter* it, int ndim, const int64_t* sizes, int dty
         if it.sizes[i] > 1:
             step *= it.sizes[i]
     it.data[0] = out.data
+    it.host[0] = 0
     it.dtype[0] = <uint8_t>dtype
     it.loop_dtype[0] = <uint8_t>dtype
     it.host[0] = False

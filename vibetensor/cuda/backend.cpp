@@ -3,6 +3,7 @@
 #include "vibetensor/cuda/backend.h"
 
 #include "vibetensor/cuda/allocator.h"
+#include "vibetensor/cuda/cub.h"
 #include "vibetensor/cuda/host_allocator.h"
 #include "vibetensor/cuda/runtime.h"
 
@@ -184,6 +185,7 @@ void vt_cuda_install_backend(void) {
   b.copy = vt_cuda_copy != nullptr ? vt_cuda_copy : no_plan;
   b.copy_bytes = copy_bytes;
   b.wait = wait;
+  cub = simulated() ? cub_simulated : cub_entries;
   vt_cuda_register_kernels();
   b.ready = 1;
 }

@@ -25,9 +25,9 @@ struct CubTable {
                        int end_bit, void *stream);
 };
 
-// The table in use; `cub_entries` is the real one.
+// The table in use: the real one, or the simulated driver's (chosen in backend.cpp).
 extern CubTable cub;
-extern const CubTable cub_entries;
+extern const CubTable cub_entries, cub_simulated;
 
 }  // namespace vt_cuda
 

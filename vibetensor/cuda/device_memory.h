@@ -158,8 +158,8 @@ bool leave_arena(Device *d, Arena *a);
 /* Frees unused segments, those unused longest first, until the reserve plus `wanted` is below the
  * threshold. */
 void collect_garbage(Device *d, size_t wanted);
-/* Frees unused segments of at least max_split_size until `wanted` bytes are free; whether it could. */
-bool release_oversize(Device *d, size_t wanted);
+/* Frees unused segments of at least max_split_size until `wanted` bytes are free; how many are. */
+size_t release_oversize(Device *d, size_t wanted);
 
 /* memory_use() of a device. */
 MemoryUse memory_use_locked(Device *d);

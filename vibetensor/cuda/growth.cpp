@@ -248,7 +248,7 @@ Block *grow(Arena *a, size_t key, size_t requested, uint64_t history) {
   // Other failures than a lack of memory are not helped by what follows, and a capture forbids it.
   if (g.lacks_memory() && !capturing) {
     d->retries++;
-    if (release_oversize(d, segment_size(key))) {
+    if (release_oversize(d, segment_size(key)) > 0) {
       if (Block *b = add_memory(g)) return b;
     }
     d->waits++;

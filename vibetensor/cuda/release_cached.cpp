@@ -139,9 +139,9 @@ void collect_garbage(Device *d, size_t wanted) {
   }
 }
 
-bool release_oversize(Device *d, size_t wanted) {
+size_t release_oversize(Device *d, size_t wanted) {
   size_t limit = options.max_split_size;
-  if (limit == SIZE_MAX) return false;
+  if (limit == SIZE_MAX) return 0;
   std::vector<Segment *> large;
   for (Segment *s : unused_segments(d)) {
     if (s->size >= limit) large.push_back(s);
@@ -150,14 +150,15 @@ bool release_oversize(Device *d, size_t wanted) {
             [](const Segment *a, const Segment *b) { return a->size < b->size; });
   // One that is enough by itself, or else the largest ones.
   for (Segment *s : large) {
-    if (s->size >= wanted && release_segment(d, s) > 0) return true;
+    if (s->size < wanted) continue;
+    if (size_t freed = release_segment(d, s)) return freed;
   }
   size_t bytes = 0;
   while (!large.empty() && bytes < wanted) {
     bytes += release_segment(d, large.back());
     large.pop_back();
   }
-  return bytes >= wanted;
+  return bytes;
 }
 
 }  // namespace vt_cuda

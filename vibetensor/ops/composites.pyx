@@ -12,6 +12,7 @@ from vibetensor.core.types cimport *
 from vibetensor.core.views cimport wrap_dim, wrap_new_dim
 from vibetensor.ops.checks cimport check_condition, check_integer_power, new_zeros
 from vibetensor.ops.entries cimport *
+from vibetensor.ops.manual cimport place_of, to_place
 
 
 cdef Tensor clone_contiguous(Tensor t):
@@ -329,7 +330,8 @@ cdef Tensor masked_select_composite(Tensor input, Tensor mask):
 
 cdef Tensor scatter_source(Tensor input, Tensor index, Tensor src):
     if src.flags & F_WRAPPED_NUMBER:
-        return op_expand(op_to_dtype(src, input.dtype), tensor_shape(index))
+        src = to_place(op_to_dtype(src, input.dtype), place_of(input))
+        return op_expand(src, tensor_shape(index))
     return src
 
 
