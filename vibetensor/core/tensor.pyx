@@ -273,10 +273,15 @@ cdef Tensor tensor_new_like(Tensor a, int dtype):
     if a.ndim > INLINE_DIMS or not a.flags & F_CONTIGUOUS or a.device_type != VT_CPU:
         return tensor_new(a.ndim, a.sizes, dtype, a.device_type, a.device_index)
     cdef Tensor t = alloc_object()
+    cdef int64_t step = 1
+    cdef int i
     t.ndim = a.ndim
     t.sizes = &t.dims[0]
     t.strides = &t.dims[INLINE_DIMS]
-    memcpy(t.dims, a.dims, sizeof(t.dims))
+    for i in range(a.ndim - 1, -1, -1):  # the strides of dimensions without a second element may be odd
+        t.sizes[i] = a.sizes[i]
+        t.strides[i] = step
+        step *= a.sizes[i] if a.sizes[i] > 1 else 1
     t.numel = a.numel
     t.dtype = <uint8_t>dtype
     t.device_type = VT_CPU
@@ -325,7 +330,7 @@ cdef bint dense_order(Tensor a, int* order) noexcept:
         order[j + 1] = k
     for i in range(n - 1, -1, -1):
         k = order[i]
-        if a.sizes[k] != 1:
+        if a.sizes[k] > 1:
             if a.strides[k] != expected:
                 return False
             expected *= a.sizes[k]
@@ -339,14 +344,12 @@ cdef bint tensor_is_dense(Tensor t) noexcept:
 
 cdef Tensor tensor_empty_like(Tensor a, int dtype):
     cdef int order[64]
-    cdef int i
-    cdef int64_t step = 1
-    cdef Tensor t
-    if a.flags & F_CONTIGUOUS or a.numel == 0 or not dense_order(a, order):
-        return tensor_new_like(a, dtype)
-    t = tensor_new(a.ndim, a.sizes, dtype, a.device_type, a.device_index)
-    memcpy(t.strides, a.strides, a.ndim * sizeof(int64_t))
-    tensor_update(t)
+    cdef Tensor t = tensor_new_like(a, dtype)
+    if a.flags & F_CONTIGUOUS and a.numel > 0:
+        memcpy(t.strides, a.strides, a.ndim * sizeof(int64_t))
+    elif dense_order(a, order):
+        memcpy(t.strides, a.strides, a.ndim * sizeof(int64_t))
+        tensor_update(t)
     return t
 
 
@@ -401,7 +404,7 @@ cdef Tensor tensor_wrap_number(object value):
         try:
             (<int64_t*>t.data)[0] = value
         except OverflowError:
-            raise RuntimeError("Overflow when unpacking long long") from None
+            raise OverflowError("int too big to convert") from None
     elif PyComplex_CheckExact(value):
         t = tensor_new(0, NULL, VT_C128, VT_CPU, -1)
         (<double*>t.data)[0] = value.real
