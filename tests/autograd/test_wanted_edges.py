@@ -85,7 +85,7 @@ def test_a_write_to_a_view_leads_to_the_view_as_it_was(lib):
     y = x * 2
     v = y[1:]
     v.mul_(v.detach() * 3)
-    assert names(y.grad_fn)[0] == "CopySlices"
+    assert names(y.grad_fn)[0].endswith("CopySlices")
     assert "AsStridedBackward0" not in names(y.grad_fn)
     y.sum().backward()
     assert x.grad.tolist() == [2.0, 12.0, 12.0, 12.0]

@@ -9,7 +9,23 @@ from .oracle import call, check
 
 DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32")
 DTYPES += ("float64", "complex64")
-NUMBERS = (0, 1.7, -1, 127.5, -129, 255, -255, 256, -256, 300, 40000, 65505, 2**31, -(2**31) - 1, 1e19)
+NUMBERS = (
+    0,
+    1.7,
+    -1,
+    127.5,
+    -129,
+    255,
+    -255,
+    256,
+    -256,
+    300,
+    40000,
+    65505,
+    2**31,
+    -(2**31) - 1,
+    1e19,
+)
 NUMBERS += (2**62, 3.4e38, 1e39, float("inf"), float("-inf"), float("nan"), 1j, 1 + 0j, True, 2**70)
 FILLS = {
     "full": lambda m, d, v: m.full((2,), v, dtype=d),
@@ -26,8 +42,6 @@ FILLS = {
     "where": lambda m, d, v: m.where(m.tensor([True, False]), m.zeros(2, dtype=d), v),
     "clamp": lambda m, d, v: m.zeros(2, dtype=d).clamp(max=v),
 }
-# PyTorch converts these without a check, which C++ leaves undefined.
-UNDEFINED = {("int64", 2**70)}
 
 
 def written(x, index, value):
@@ -39,6 +53,10 @@ def written(x, index, value):
 @pytest.mark.parametrize("fill", FILLS)
 def test_ranges(fill, dtype):
     for number in NUMBERS:
+        if (fill, dtype) == ("where", "float16") and isinstance(number, complex):
+            continue  # complex32, which we do not have
+        if (fill, dtype, number) == ("clamp", "complex64", 2**70):
+            continue  # wrong twice over
         mine, error = call(FILLS[fill], (vt, getattr(vt, dtype), number), {})
         expected, peer_error = call(FILLS[fill], (torch, getattr(torch, dtype), number), {})
         where = f"{fill}({dtype}, {number!r})"

@@ -56,9 +56,9 @@ cdef object element_at(const char* p, int dtype):
 
 # --- ranges ---------------------------------------------------------------------------------------
 
-# As PyTorch calls the types in its message.
+# As PyTorch calls the types in its message; an assignment may give half types what fits in a double.
 cdef tuple _range_names = (
-    "bool", "uint8_t", "int8_t", "int16_t", "int", "int64_t", "c10::Half", "c10::BFloat16", "float",
+    "bool", "uint8_t", "int8_t", "int16_t", "int", "int64_t", "double", "double", "float",
     "double", "c10::complex<float>", "c10::complex<double>",
 )
 cdef double FLOAT_MAX = 3.4028234663852886e38
@@ -106,9 +106,15 @@ cdef int check_fits(object number, int dtype) except -1:
 
 cdef int check_fill(object number, int dtype) except -1:
     cdef double limit = HALF_MAX if dtype == VT_F16 else BFLOAT16_MAX
-    if (dtype == VT_F16 or dtype == VT_BF16) and not isinstance(number, complex):
-        if limit < fabs(<double>number) < INFINITY:
-            refuse(dtype)
+    if isinstance(number, int) and not -9223372036854775808 <= number < 18446744073709551616:
+        raise OverflowError("int too big to convert")
+    if dtype == VT_F16 or dtype == VT_BF16:
+        if limit < fabs(<double>number.real) < INFINITY or number.imag != 0:
+            raise RuntimeError(
+                f"value cannot be converted to type c10::{'Half' if dtype == VT_F16 else 'BFloat16'} "
+                f"without overflow"
+            )
+        return 0
     return check_fits(number, dtype)
 
 
@@ -130,7 +136,7 @@ cdef int64_t integer_value(object value, int dtype) except? -1:
     if isinstance(value, float) or (
             not hasattr(value, "__index__") and hasattr(value, "__float__")):
         d = PyFloat_AsDouble(value)
-        if not (-9223372036854775808.0 <= d < 9223372036854775808.0):
+        if not in_integer_range(d, dtype):
             out_of_range(dtype)
         return <int64_t>trunc(d)
     if not PyLong_CheckExact(value):

@@ -1,7 +1,7 @@
 """Indexing, gathering, joining, sorting."""
 from __future__ import annotations
 
-from . import Number, Scalar, Tensor, composite, handwritten, kernel, manual
+from . import Scalar, Tensor, composite, handwritten, kernel, manual
 
 
 @kernel(surfaces=("vt", "Tensor", "out"), values=("int dim",), differentiable=("input",))

@@ -77,10 +77,16 @@ cdef Tensor pow_composite(Tensor input, Tensor exponent):
     return op__pow(input, exponent)
 
 
-cdef object clamp_bound(object bound):
+cdef object clamp_bound(Tensor input, object bound):
     """A bound as a number, or as a tensor that may have a gradient."""
     if isinstance(bound, Tensor) and (<Tensor>bound).flags & F_WRAPPED_NUMBER:
-        return bound.item()
+        bound = bound.item()
+    if input.dtype >= VT_C64 or (isinstance(bound, complex) and input.dtype < VT_F16):
+        raise NotImplementedError("clamp is not supported for complex types")
+    if isinstance(bound, complex):
+        if bound.imag != 0:
+            raise RuntimeError("value cannot be converted to type double without overflow")
+        return bound.real
     return bound
 
 
@@ -113,7 +119,7 @@ cdef int check_bounds(Tensor input, object low, object high) except -1:
 
 
 cdef Tensor clamp_composite(Tensor input, object low, object high):
-    low, high = clamp_bound(low), clamp_bound(high)
+    low, high = clamp_bound(input, low), clamp_bound(input, high)
     if low is None and high is None:
         raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
     if isinstance(low, Tensor) or isinstance(high, Tensor):
@@ -130,7 +136,7 @@ cdef Tensor clamp_composite(Tensor input, object low, object high):
 
 
 cdef Tensor clamp_inplace(Tensor input, object low, object high):
-    low, high = clamp_bound(low), clamp_bound(high)
+    low, high = clamp_bound(input, low), clamp_bound(input, high)
     if low is None and high is None:
         raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
     if isinstance(low, Tensor) or isinstance(high, Tensor):

@@ -3,10 +3,9 @@ from libc.math cimport ceil
 from libc.stdint cimport int8_t
 
 from vibetensor.core.device cimport parse_device
-from vibetensor.core.dtype cimport default_complex_code, default_dtype_code, dtype_code, dtype_name, dtype_object, is_floating_code
+from vibetensor.core.dtype cimport default_complex_code, default_dtype_code, dtype_code, dtype_name, is_floating_code
 from vibetensor.core.errors cimport wrong_type
-from vibetensor.core.tensor cimport Tensor, tensor_empty, tensor_rebind, tensor_shape
-from vibetensor.core.numeric_limits import iinfo
+from vibetensor.core.tensor cimport Tensor, itemsize, tensor_empty, tensor_rebind, tensor_shape
 from vibetensor.core.tensor import install
 from vibetensor.core.types cimport *
 from vibetensor.core.scalar cimport check_fill
@@ -196,8 +195,10 @@ def randint(low, high=None, size=None, *, generator=None, out=None, dtype=None, 
     cdef int code = dtype_code(dtype)
     code = VT_I64 if code < 0 else code
     if code <= VT_I64:
-        info = iinfo(dtype_object(code)) if code != VT_BOOL else None
-        least, most = (0, 1) if info is None else (info.min, info.max)
+        bits = <object>(1 if code == VT_BOOL else 8 * itemsize(code))
+        unsigned = code == VT_BOOL or code == VT_U8
+        least = 0 if unsigned else -(1 << (bits - 1))
+        most = (1 << bits) - 1 + least
         if not least <= low <= most:
             raise RuntimeError(f"from is out of bounds for {dtype_name(code)}")
         if not least <= high - 1 <= most:
