@@ -56,12 +56,14 @@ cdef object element_at(const char* p, int dtype):
 
 # --- ranges ---------------------------------------------------------------------------------------
 
-# As PyTorch calls the types in its message; half types hold what fits in a double.
+# As PyTorch calls the types in its message.
 cdef tuple _range_names = (
-    "bool", "uint8_t", "int8_t", "int16_t", "int", "int64_t", "double", "double", "float", "double",
-    "complex<float>", "complex<double>",
+    "bool", "uint8_t", "int8_t", "int16_t", "int", "int64_t", "c10::Half", "c10::BFloat16", "float",
+    "double", "c10::complex<float>", "c10::complex<double>",
 )
 cdef double FLOAT_MAX = 3.4028234663852886e38
+cdef double HALF_MAX = 65504
+cdef double BFLOAT16_MAX = 3.3895313892515355e38
 
 
 cdef int refuse(int dtype) except -1:
@@ -88,6 +90,8 @@ cdef int check_fits(object number, int dtype) except -1:
         if dtype != VT_C64 and im != 0:
             refuse(dtype)
     elif dtype == VT_I64 and not isinstance(number, float):
+        if not -9223372036854775808 <= number <= 9223372036854775807:
+            refuse(dtype)
         return 0
     else:
         re = number
@@ -98,6 +102,14 @@ cdef int check_fits(object number, int dtype) except -1:
         if FLOAT_MAX < fabs(re) < INFINITY or FLOAT_MAX < fabs(im) < INFINITY:
             refuse(dtype)
     return 0
+
+
+cdef int check_fill(object number, int dtype) except -1:
+    cdef double limit = HALF_MAX if dtype == VT_F16 else BFLOAT16_MAX
+    if (dtype == VT_F16 or dtype == VT_BF16) and not isinstance(number, complex):
+        if limit < fabs(<double>number) < INFINITY:
+            refuse(dtype)
+    return check_fits(number, dtype)
 
 
 # --- storing --------------------------------------------------------------------------------------
