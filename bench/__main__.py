@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from . import overhead, train
+from . import gpu_overhead, gpu_train, kernels, overhead, train
 
-SUBJECTS = {"overhead": overhead.main, "train": train.main}
+SUBJECTS = {
+    "overhead": overhead.main,
+    "train": train.main,
+    "gpu_overhead": gpu_overhead.main,
+    "kernels": kernels.main,
+    "gpu_train": gpu_train.main,
+}
 
 
 def main() -> int:

@@ -7,16 +7,15 @@ other; the processes take turns on the same processors.
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
 import multiprocessing
 import time
 from multiprocessing.connection import Connection
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from .measure import Row, pin, progress, show, write
 from .peak import peak_bytes
+from .workloads import example
 
 # The (name, bound on the time, sizes) of what is measured; None: the defaults of the example.
 SIZES: list[tuple[str, float, dict[str, int] | None]] = [
@@ -31,27 +30,13 @@ SIZES: list[tuple[str, float, dict[str, int] | None]] = [
 TURN = 3
 
 
-def minigpt() -> ModuleType:
-    """The example, loaded from its file."""
-    path = Path(__file__).parent.parent / "examples" / "minigpt.py"
-    spec = importlib.util.spec_from_file_location("minigpt", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Its dataclass looks its module up.
-    import sys
-
-    sys.modules["minigpt"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 class Trainer:
     """A model of one library and the batch that it is trained on."""
 
     def __init__(self, library: str, sizes: dict[str, int] | None, threads: int) -> None:
         self.lib = importlib.import_module(library)
         self.lib.set_num_threads(threads)
-        self.example = minigpt()
+        self.example = example("minigpt")
         options = vars(self.example.parse([]))
         options.update(sizes or {})
         config = self.example.Config(
@@ -61,7 +46,7 @@ class Trainer:
         self.model = self.example.build_model(self.lib, config)
         self.optimizer = self.example.build_optimizer(self.lib, self.model, options["lr"])
         text = self.example.Text(self.example.default_text(), config.context)
-        arrays = text.batch(text.training, options["batch"], 0, 0)
+        arrays = text.batch(True, options["batch"], 0, 0)
         # Copied, so that both libraries own (and count) the memory.
         self.batch = [self.lib.from_numpy(array).clone() for array in arrays]
 

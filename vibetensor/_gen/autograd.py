@@ -122,6 +122,8 @@ def entry(gradient, name):
     flags = []
     for i, p in enumerate(gradient.inputs):
         test = f"any_needs_grad({p.name})" if p.is_tensor_list else f"needs_grad({p.name})"
+        if p.type == "Tensor | None":
+            test = f"{p.name} is not None and {test}"
         lines.append(f"    cdef bint _n{i} = {test}")
         flags.append(f"_n{i}")
     done = " or ".join(flags)

@@ -14,7 +14,7 @@ from .docs import ops_md
 from .entries import entries_pxd, op_ids
 from .family import family_pyx
 from .load import load
-from .pyi import stubs_pyi
+from .pyi import functional_pyi, stubs_pyi
 
 
 def files():
@@ -27,6 +27,7 @@ def files():
     for part in range(PARTS):
         out[f"pointwise_{part}.cpp"] = pointwise_cpp(part, ops)
     out["ops.pyi"] = stubs_pyi(ops)
+    out["functional.pyi"] = functional_pyi(ops)
     out["ops.md"] = ops_md(ops)
     return out
 

@@ -22,6 +22,15 @@ def flags(op):
     return " | ".join(f.upper() for f in op.flags) or "0"
 
 
+def direct(op):
+    """The dtypes, as bits, in which operands go to the loop as they are."""
+    if op.bools:
+        return 0
+    cast = op.promote == "float" or "check_zero_divisor" in op.flags
+    first = DTYPES.index("float16") if cast else 0
+    return sum(1 << DTYPES.index(d) for d in op.dtypes if DTYPES.index(d) >= first)
+
+
 def spec(op):
     """The static description a pointwise or reduction operator hands to core/iterator.pyx."""
     if op.kind == "pointwise":
@@ -34,7 +43,7 @@ def spec(op):
                 f"{s}.ninputs = {len(op.tensors)}", f"{s}.promote = {PROMOTE[op.promote]}",
                 f"{s}.result = RESULT_{op.result.upper()}", f"{s}.bool_mask = {mask}",
                 f"{s}.dtypes = {sum(1 << DTYPES.index(d) for d in op.dtypes)}",
-                f"{s}.flags = {flags(op)}",
+                f"{s}.direct = {direct(op)}", f"{s}.flags = {flags(op)}",
             ]
         return lines
     if op.kind == "reduction":
@@ -51,7 +60,7 @@ def pointwise(op, ops):
     tensors = op.tensors
     choice = next((p.name for p in op.params if p.type == "str"), "0")
     values = [p for p in op.params if not p.is_tensor and p.type != "str"]
-    lines = [f"cdef Tensor impl_{op.name}({schema.signature(op)}, Tensor _out):"]
+    lines = [f"cdef inline Tensor impl_{op.name}({schema.signature(op)}, Tensor _out):"]
     if op.prepare_fn is not None:
         lines += bodies.source(bodies.statements(op.prepare_fn, ops), "    ")
     lines.append(f"    cdef PyObject* _inputs[{len(tensors)}]")

@@ -77,29 +77,28 @@ def function(op, entry, out):
         names += ([] if keyword else ["*"]) + ["out=None"]
     lines = [f"def {entry}({', '.join(names)}):", docstring(op)]
     checks, call = body(op, entry, entry)
-    if any(p.type == "Tensor | Number" for p in op.params):
-        return converting(op, entry, lines, checks, call, out)
     lines += checks
     if out:
         lines += ["    if out is not None:", f"        return {out_call(op, call)}"]
     return [*lines, f"    return {call}"]
 
 
-def converting(op, entry, lines, checks, call, out):
-    """A function that takes numbers for tensors: the case without any comes first and assigns to no
-    argument, which would cost a reference count each; the rest is a function of its own."""
-    tests = [f"isinstance({p.name}, Tensor)" for p in op.tensors if p.type != "Tensor | None"]
-    tests += [f"({p.name} is None or isinstance({p.name}, Tensor))" for p in op.tensors
-              if p.type == "Tensor | None"]
-    names = [p.name for p in op.params] + (["out"] if out else [])
-    slow = [f"cdef object convert_{entry}({', '.join(f'object {n}' for n in names)}):", *checks]
-    if out:
-        tests.append("out is None")
-        slow += ["    if out is not None:", f"        return {out_call(op, call)}"]
-    slow.append(f"    return {call}")
+def fast_call(op, entry, functions):
+    """The shortcut of a pointwise operator called with tensors by position (core/fast_call.h)."""
+    rest = op.params[len(op.tensors):]
+    if op.kind != "pointwise" or any(p.required or p.type == "str" for p in rest):
+        return []
+    if any(p.default is not None for p in op.tensors if not p.required):
+        return []
+    n = len(op.tensors)
+    test = " and ".join(f"is_tensor(args[{i}])" for i in range(n))
+    call = ", ".join([f"<Tensor>args[{i}]" for i in range(n)] + [repr(p.default) for p in rest])
     return [
-        *slow, *lines, f"    if {' and '.join(tests)}:", f"        return {call}",
-        f"    return convert_{entry}({', '.join(names)})",
+        f"cdef object fast_{entry}(PyObject* f, PyObject** args, size_t n, PyObject* names):",
+        f"    if names is NULL and PyVectorcall_NARGS(n) == {n} and {test}:",
+        f"        return op_{entry}({call})",
+        "    return vt_plain_call(f, args, n, names)",
+        *(f"vt_set_fast_call({f}, fast_{entry})" for f in functions),
     ]
 
 
@@ -179,9 +178,11 @@ def stubs(op):
         if "Tensor" in s:
             publish.append(f'install("{op.name}", {op.name})')
         return lines + publish
-    names = (op.name, *op.aliases)
+    names = op.names
+    functions = []
     if modules or (("Tensor" in s) and same_signature(op, out)) or not s:
         lines += function(op, op.name, out)
+        functions.append(op.name)
         for m in modules or (["ops"] if not s else []):
             publish += [f'publish("{m}", "{n}", {op.name})' for n in names]
     if "Tensor" in s:
@@ -189,17 +190,20 @@ def stubs(op):
             publish += [f'install("{n}", {op.name})' for n in names]
         else:
             lines += method(op, op.name)
+            if op.method in (None, op.params[0].name):
+                functions.append(f"method_{op.name}")
             publish += [f'install_method("{n}", method_{op.name})' for n in names]
+    lines += fast_call(op, op.name, functions)
     if op.inplace and not op.name.endswith("_"):
-        lines += inplace(op)
+        lines += function(op, op.name + "_", False)
+        lines += fast_call(op, op.name + "_", [op.name + "_"])
         if "inplace" in s:
             publish += [f'install("{n}_", {op.name}_)' for n in names]
         if "vt_" in s:
             publish += [f'publish("vt", "{n}_", {op.name}_)' for n in names]
+        if "nn.functional_" in s:
+            publish += [f'publish("nn.functional", "{n}_", {op.name}_)' for n in names]
     for name in op.operators:
         lines += operator(op, name)
     return lines + publish
 
-
-def inplace(op):
-    return function(op, op.name + "_", False)

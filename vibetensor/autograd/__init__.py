@@ -1,6 +1,6 @@
 """Reverse-mode automatic differentiation, with the API of ``torch.autograd``."""
 
-from vibetensor.autograd import tensor_methods as _tensor_methods  # installs them
+import vibetensor.autograd.tensor_methods  # installs them
 from vibetensor.autograd.api import backward, grad
 from vibetensor.autograd.function import Function
 from vibetensor.autograd.grad_mode import (

@@ -33,6 +33,7 @@ ctypedef struct vt_pointwise:
     int result
     uint32_t bool_mask      # bit k: input k is always bool, outside of promotion
     uint32_t dtypes         # bit d: it computes in the dtype of code d
+    uint32_t direct         # of these, the ones whose operands need neither a cast nor a check
     int flags
 
 

@@ -18,7 +18,7 @@ from vibetensor.core.errors cimport (
 from vibetensor.core.geometry cimport broadcast_shapes, extent, internal_overlap
 from vibetensor.core.tensor cimport (
     F_CONTIGUOUS, F_WRAPPED_NUMBER, bump_version, itemsize, tensor_array, tensor_empty_like,
-    tensor_is_dense, tensor_new, tensor_new_like, tensor_rebind, tensor_same_shape, tensor_shape, tensor_update,
+    new_like, tensor_is_dense, tensor_new, tensor_new_like, tensor_rebind, tensor_same_shape, tensor_shape, tensor_update,
 )
 
 cdef extern from *:
@@ -257,13 +257,15 @@ cdef inline void add_operand(vt_iter* it, int k, Tensor t, int loop_dtype) noexc
 
 # --- pointwise ---------------------------------------------------------------------------------------
 
+cdef inline uint32_t kind(PyObject* t) noexcept:
+    """Rank, dtype and device as one number."""
+    return (<uint32_t*>&(<Tensor>t).ndim)[0]
+
+
 cdef inline bint joins(PyObject* a, PyObject* b) noexcept:
-    """Whether b is a contiguous CPU operand with the dtype and the shape of a."""
+    """Whether b is a contiguous operand with the dtype, the device and the shape of a."""
     cdef int i
-    if not (
-        (<Tensor>b).flags & F_CONTIGUOUS and (<Tensor>b).dtype == (<Tensor>a).dtype
-        and (<Tensor>b).ndim == (<Tensor>a).ndim and (<Tensor>b).device_type == VT_CPU
-    ):
+    if not (<Tensor>b).flags & F_CONTIGUOUS or kind(a) != kind(b):
         return False
     for i in range((<Tensor>a).ndim):
         if (<Tensor>a).sizes[i] != (<Tensor>b).sizes[i]:
@@ -277,11 +279,7 @@ cdef inline bint direct(const vt_pointwise* op, PyObject** inputs) noexcept:
     cdef int k
     if not (
         (<Tensor>inputs[0]).flags & F_CONTIGUOUS and (<Tensor>inputs[0]).device_type == VT_CPU
-        and op.dtypes >> (<Tensor>inputs[0]).dtype & 1 and op.bool_mask == 0
-    ):
-        return False
-    if (<Tensor>inputs[0]).dtype < VT_F16 and (
-        op.promote == PROMOTE_FLOAT or op.flags & CHECK_ZERO_DIVISOR
+        and op.direct >> (<Tensor>inputs[0]).dtype & 1
     ):
         return False
     for k in range(1, op.ninputs):
@@ -290,32 +288,48 @@ cdef inline bint direct(const vt_pointwise* op, PyObject** inputs) noexcept:
     return True
 
 
-cdef Tensor pointwise(const vt_pointwise* op, PyObject** inputs, const vt_value* params, Tensor out):
+cdef inline bint writes_first(const vt_pointwise* op, PyObject** inputs, Tensor out) noexcept:
+    """Whether `out` is the first operand, overwritten in its dtype, and no other one shares its
+    memory, which could overlap in part."""
+    cdef int k
+    if <PyObject*>out is not inputs[0] or op.result != RESULT_SAME:
+        return False
+    for k in range(1, op.ninputs):
+        if (<Tensor>inputs[k]).storage == out.storage and inputs[k] is not inputs[0]:
+            return False
+    return True
+
+
+cdef inline void run_direct(const vt_pointwise* op, PyObject** inputs, const vt_value* params,
+                            Tensor out) noexcept:
     cdef char* data[VT_MAX_OPERANDS]
     cdef int64_t steps[VT_MAX_OPERANDS]
-    cdef int dtype = (<Tensor>inputs[0]).dtype, n = op.ninputs, k
-    cdef vt_loop loop
-    if not direct(op, inputs):
-        return general(op, inputs, params, out)
-    if out is None:
-        out = tensor_new_like(<Tensor>inputs[0], output_dtype(op.result, dtype))
-    elif <PyObject*>out is not inputs[0] or op.result != RESULT_SAME:
-        return general(op, inputs, params, out)
-    else:
-        for k in range(1, n):
-            if (<Tensor>inputs[k]).storage == out.storage:
-                return general(op, inputs, params, out)
-    loop = vt_cpu_loops[op.functor][dtype]
+    cdef int dtype = (<Tensor>inputs[0]).dtype, k
+    cdef vt_loop loop = vt_cpu_loops[op.functor][dtype]
     data[0] = out.data
     steps[0] = itemsize(out.dtype)
-    for k in range(n):
+    for k in range(op.ninputs):
         data[k + 1] = (<Tensor>inputs[k]).data
         steps[k + 1] = itemsize(dtype)
     if likely(out.numel < RELEASE_GIL_NUMEL, 1):
-        vt_cpu_pointwise_flat(loop, n + 1, data, steps, out.numel, params)
+        loop(data, steps, out.numel, 1, params)
     else:
-        run_flat(loop, n + 1, data, steps, out.numel, params)
-    return out
+        run_flat(loop, op.ninputs + 1, data, steps, out.numel, params)
+
+
+cdef Tensor pointwise(const vt_pointwise* op, PyObject** inputs, const vt_value* params, Tensor out):
+    if not direct(op, inputs):
+        return general(op, inputs, params, out)
+    if out is not None:
+        if not writes_first(op, inputs, out):
+            return general(op, inputs, params, out)
+        run_direct(op, inputs, params, out)
+        return out
+    cdef Tensor result = new_like(
+        inputs[0], output_dtype(op.result, (<Tensor>inputs[0]).dtype)
+    )
+    run_direct(op, inputs, params, result)
+    return result
 
 
 cdef void run_flat(vt_loop loop, int n, char** data, const int64_t* steps, int64_t numel,

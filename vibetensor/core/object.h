@@ -18,14 +18,12 @@
 
 #define VT_TENSOR_FREE_LIST 1024
 
-/* The fields of a Tensor that this file manages; filled in once by vt_tensor_type_setup. */
+/* Where a Tensor has the objects it owns; filled in once by vt_tensor_type_setup. */
 typedef struct vt_tensor_layout {
   PyTypeObject *type;
   Py_ssize_t weakrefs, attributes, hooks, grad, grad_fn, base, accumulate;
-  Py_ssize_t storage, sizes, flags;
-  unsigned heap_dims; /* the flag bit that says that `sizes` lies on the heap */
-  PyObject *free_list;         /* linked through the `data` field, which follows the header */
-  int free_count;
+  PyObject *free_list; /* linked through the `data` field, which follows the header */
+  int free_room;
 } vt_tensor_layout;
 
 static vt_tensor_layout vt_layout;
@@ -33,12 +31,19 @@ static vt_tensor_layout vt_layout;
 #define VT_FIELD(o, offset) (*(PyObject **)((char *)(o) + (offset)))
 #define VT_NEXT_FREE(o) (*(PyObject **)((char *)(o) + sizeof(PyObject)))
 
-static inline void vt_clear_field(PyObject *o, Py_ssize_t offset) {
-  PyObject *p = VT_FIELD(o, offset);
+static inline void vt_clear(PyObject **field) {
+  PyObject *p = *field;
   if (p != NULL) {
-    VT_FIELD(o, offset) = NULL;
+    *field = NULL;
     Py_DECREF(p);
   }
+}
+
+static inline uintptr_t vt_weakrefs(PyObject *o) {
+  return (uintptr_t)VT_FIELD(o, vt_layout.weakrefs);
+}
+static inline void vt_clear_weakrefs(PyObject *o) {
+  if (vt_weakrefs(o)) PyObject_ClearWeakRefs(o);
 }
 
 /* PyObject_GC_IsTracked without the call: the first word of the collector's header links tracked
@@ -51,26 +56,12 @@ static inline int vt_is_tracked(PyObject *o) {
 #endif
 }
 
-static void vt_tensor_dealloc(PyObject *o) {
-  const vt_tensor_layout *l = &vt_layout;
-  if (vt_is_tracked(o)) PyObject_GC_UnTrack(o);
-  if (VT_FIELD(o, l->weakrefs) != NULL) PyObject_ClearWeakRefs(o);
-  vt_clear_field(o, l->grad_fn);
-  vt_clear_field(o, l->base);
-  if (((uintptr_t)VT_FIELD(o, l->grad) | (uintptr_t)VT_FIELD(o, l->hooks) |
-       (uintptr_t)VT_FIELD(o, l->attributes) | (uintptr_t)VT_FIELD(o, l->accumulate)) != 0) {
-    vt_clear_field(o, l->grad);
-    vt_clear_field(o, l->hooks);
-    vt_clear_field(o, l->attributes);
-    vt_clear_field(o, l->accumulate);
-  }
-  if (*(uint16_t *)((char *)o + l->flags) & l->heap_dims) free(VT_FIELD(o, l->sizes));
-  vt_storage *storage = *(vt_storage **)((char *)o + l->storage);
-  if (storage != NULL) vt_storage_decref(storage);
-  if (Py_TYPE(o) == l->type && vt_layout.free_count < VT_TENSOR_FREE_LIST) {
+/* Gives the memory of a dead Tensor back; its rare fields are NULL. Subclasses may be larger. */
+static inline void vt_tensor_push(PyObject *o) {
+  if (Py_TYPE(o) == vt_layout.type && vt_layout.free_room > 0) {
     VT_NEXT_FREE(o) = vt_layout.free_list;
     vt_layout.free_list = o;
-    vt_layout.free_count++;
+    vt_layout.free_room--;
   } else {
     Py_TYPE(o)->tp_free(o);
   }
@@ -81,7 +72,7 @@ static inline PyObject *vt_tensor_pop(void) {
   PyObject *o = vt_layout.free_list;
   if (o != NULL) {
     vt_layout.free_list = VT_NEXT_FREE(o);
-    vt_layout.free_count--;
+    vt_layout.free_room++;
   }
   return o;
 }
@@ -99,9 +90,9 @@ static int vt_tensor_traverse(PyObject *o, visitproc visit, void *arg) {
 
 static int vt_tensor_clear(PyObject *o) {
   const vt_tensor_layout *l = &vt_layout;
-  vt_clear_field(o, l->attributes);
-  vt_clear_field(o, l->hooks);
-  vt_clear_field(o, l->accumulate);
+  vt_clear(&VT_FIELD(o, l->attributes));
+  vt_clear(&VT_FIELD(o, l->hooks));
+  vt_clear(&VT_FIELD(o, l->accumulate));
   return 0;
 }
 
@@ -117,14 +108,16 @@ static PyGetSetDef vt_dict_getset = {"__dict__", PyObject_GenericGetDict, PyObje
                                      NULL, NULL};
 
 /* Installs the machinery on the type; must run before any instance or subclass exists. */
-static int vt_tensor_type_setup(PyObject *tp, vt_tensor_layout layout) {
+static int vt_tensor_type_setup(PyObject *tp, vt_tensor_layout layout, destructor dealloc) {
   PyTypeObject *type = (PyTypeObject *)tp;
   vt_layout = layout;
   vt_layout.type = type;
+  vt_layout.free_list = NULL;
+  vt_layout.free_room = VT_TENSOR_FREE_LIST;
   vt_layout.weakrefs = type->tp_weaklistoffset;
   type->tp_flags |= Py_TPFLAGS_HAVE_GC;
   type->tp_free = PyObject_GC_Del;
-  type->tp_dealloc = vt_tensor_dealloc;
+  type->tp_dealloc = dealloc;
   type->tp_traverse = vt_tensor_traverse;
   type->tp_clear = vt_tensor_clear;
   type->tp_setattro = vt_tensor_setattro;

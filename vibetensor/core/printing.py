@@ -5,18 +5,19 @@ columns) is chosen from the items that are shown, and every item gets the same w
 """
 
 import math
+from typing import Any
 from contextlib import contextmanager
 
 from vibetensor.core.device import get_default_device
 from vibetensor.core.dtype import DTYPES, get_default_dtype
 
 _PREFIX = "tensor("
-_PROFILES = {
+_PROFILES: dict[str, dict[str, Any]] = {
     "default": {"precision": 4, "threshold": 1000, "edgeitems": 3, "linewidth": 80},
     "short": {"precision": 2, "threshold": 1000, "edgeitems": 2, "linewidth": 80},
     "full": {"precision": 4, "threshold": math.inf, "edgeitems": 3, "linewidth": 80},
 }
-_options = {**_PROFILES["default"], "sci_mode": None}
+_options: dict[str, Any] = {**_PROFILES["default"], "sci_mode": None}
 
 
 def set_printoptions(

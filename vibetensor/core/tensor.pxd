@@ -75,6 +75,8 @@ cdef Tensor tensor_alloc(int ndim)
 cdef Tensor tensor_new(int ndim, const int64_t* sizes, int dtype, int device_type, int device_index)
 # An uninitialised contiguous tensor with the sizes and the device of `a`.
 cdef Tensor tensor_new_like(Tensor a, int dtype)
+# The same from a borrowed reference.
+cdef Tensor new_like(PyObject* like, int dtype)
 # The same from a tuple of ints (checked).
 cdef Tensor tensor_empty(tuple sizes, int dtype, int device_type, int device_index)
 # Uninitialised with strides in the order of `a`'s where `a` is dense (torch.preserve_format).

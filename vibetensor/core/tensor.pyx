@@ -8,6 +8,7 @@ from cpython.float cimport PyFloat_CheckExact
 from cpython.long cimport PyLong_CheckExact
 from cpython.ref cimport Py_INCREF, PyObject, PyTypeObject
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New, PyTuple_SET_ITEM
+from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
@@ -15,10 +16,14 @@ from vibetensor.core.dtype cimport device_object, dtype_object
 
 cdef extern from "core/object.h":
     ctypedef struct vt_tensor_layout:
-        Py_ssize_t attributes, hooks, grad, grad_fn, base, accumulate, storage, sizes, flags
-        unsigned heap_dims
+        Py_ssize_t attributes, hooks, grad, grad_fn, base, accumulate
     PyObject* vt_tensor_pop() noexcept
-    int vt_tensor_type_setup(object type, vt_tensor_layout layout) except -1
+    void vt_tensor_push(PyObject* o) noexcept
+    void vt_clear(PyObject** field) noexcept
+    uintptr_t vt_weakrefs(PyObject* o) noexcept
+    void vt_clear_weakrefs(PyObject* o) noexcept
+    bint vt_is_tracked(PyObject* o) noexcept
+    int vt_tensor_type_setup(object type, vt_tensor_layout layout, void (*dealloc)(PyObject*) noexcept) except -1
     int vt_type_set(object type, object name, object value) except -1
     object vt_new_tuple_subclass(object type, Py_ssize_t n)
     int vt_type_getset(object type, const char* name, getter get, setter set, const char* doc) except -1
@@ -171,6 +176,29 @@ cdef class Tensor:
 
 # --- memory --------------------------------------------------------------------------------------
 
+cdef void dealloc(PyObject* o) noexcept:
+    """The deallocator of the type. Written over the borrowed pointer: nothing here may take a
+    reference to a dying object."""
+    if vt_is_tracked(o):
+        PyObject_GC_UnTrack(o)
+    vt_clear(&(<Tensor>o).grad_fn)
+    vt_clear(&(<Tensor>o).base)
+    if (
+        <uintptr_t>(<Tensor>o).grad | <uintptr_t>(<Tensor>o).hooks | <uintptr_t>(<Tensor>o).attributes
+        | <uintptr_t>(<Tensor>o).accumulate | vt_weakrefs(o)
+    ):
+        vt_clear_weakrefs(o)
+        vt_clear(&(<Tensor>o).grad)
+        vt_clear(&(<Tensor>o).hooks)
+        vt_clear(&(<Tensor>o).attributes)
+        vt_clear(&(<Tensor>o).accumulate)
+    if (<Tensor>o).flags & F_HEAP_DIMS:
+        free((<Tensor>o).sizes)
+    if likely((<Tensor>o).storage is not NULL, 1):
+        vt_storage_decref((<Tensor>o).storage)
+    vt_tensor_push(o)
+
+
 cdef int setup_type() except -1:
     cdef vt_tensor_layout l
     cdef Tensor probe = Tensor.__new__(Tensor)
@@ -181,13 +209,9 @@ cdef int setup_type() except -1:
     l.grad_fn = <char*>&probe.grad_fn - p
     l.base = <char*>&probe.base - p
     l.accumulate = <char*>&probe.accumulate - p
-    l.storage = <char*>&probe.storage - p
-    l.sizes = <char*>&probe.sizes - p
-    l.flags = <char*>&probe.flags - p
-    l.heap_dims = F_HEAP_DIMS
     # The probe was allocated before the type had a collector header; it must never be freed.
     Py_INCREF(probe)
-    return vt_tensor_type_setup(Tensor, l)
+    return vt_tensor_type_setup(Tensor, l, dealloc)
 
 setup_type()
 
@@ -270,31 +294,42 @@ cdef inline uint32_t device_key(int device_type) noexcept:
 
 
 cdef Tensor tensor_new_like(Tensor a, int dtype):
-    if a.ndim > INLINE_DIMS or not a.flags & F_CONTIGUOUS or a.device_type != VT_CPU:
-        return tensor_new(a.ndim, a.sizes, dtype, a.device_type, a.device_index)
+    return new_like(<PyObject*>a, dtype)
+
+
+cdef Tensor new_like(PyObject* like, int dtype):
+    cdef int64_t nbytes = (<Tensor>like).numel * itemsize(dtype)
+    if not (
+        (<Tensor>like).flags & F_CONTIGUOUS and (<Tensor>like).device_type == VT_CPU
+        and (<Tensor>like).ndim <= INLINE_DIMS
+    ):
+        return new_like_general(<Tensor>like, dtype)
+    cdef vt_storage* storage = allocate(nbytes, VT_CPU, -1)
     cdef Tensor t = alloc_object()
     cdef int64_t step = 1
     cdef int i
-    t.ndim = a.ndim
+    t.data = storage.data
     t.sizes = &t.dims[0]
     t.strides = &t.dims[INLINE_DIMS]
-    for i in range(a.ndim - 1, -1, -1):  # the strides of dimensions without a second element may be odd
-        t.sizes[i] = a.sizes[i]
+    # The strides of dimensions without a second element may be odd.
+    for i in range((<Tensor>like).ndim - 1, -1, -1):
+        t.sizes[i] = (<Tensor>like).sizes[i]
         t.strides[i] = step
-        step *= a.sizes[i] if a.sizes[i] > 1 else 1
-    t.numel = a.numel
+        step *= t.sizes[i] if t.sizes[i] > 1 else 1
+    t.numel = (<Tensor>like).numel
+    t.ndim = (<Tensor>like).ndim
     t.dtype = <uint8_t>dtype
     t.device_type = VT_CPU
-    t.device_index = a.device_index
-    t.flags = F_CONTIGUOUS
+    t.device_index = -1
+    t.flags = F_CONTIGUOUS if likely(vt_tls.inference == 0, 1) else F_CONTIGUOUS | F_INFERENCE
     t.output_nr = 0
     t.keyset = KEYS_CPU
-    t.storage = NULL
-    t.storage = allocate(a.numel * itemsize(dtype), VT_CPU, -1)
-    t.data = t.storage.data
-    if vt_tls.inference:
-        t.flags |= F_INFERENCE
+    t.storage = storage
     return t
+
+
+cdef Tensor new_like_general(Tensor a, int dtype):
+    return tensor_new(a.ndim, a.sizes, dtype, a.device_type, a.device_index)
 
 
 cdef Tensor tensor_empty(tuple sizes, int dtype, int device_type, int device_index):

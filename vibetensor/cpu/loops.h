@@ -174,6 +174,16 @@ struct pointwise<F, sig<Kinds...>, T, indices<I...>, indices<P...>> {
     }
   }
 
+  // n1 rows that lie `steps` apart.
+  template <unsigned SCALARS>
+  static void rows(char *const *p, const int64_t *steps, int64_t n0, int64_t n1, const A *params) {
+    for (int64_t j = 0; j < n1; j++) {
+      char *at[nptrs];
+      for (int k = 0; k < nptrs; k++) at[k] = p[k] + (n1 > 1 ? j * steps[k] : 0);
+      loop_over<SCALARS>(at, n0, params);
+    }
+  }
+
   static void loop(char *const *p, const int64_t *strides, int64_t n0, int64_t n1,
                    const vt_value *values) {
     A params[nparams + 1] = {};
@@ -182,9 +192,10 @@ struct pointwise<F, sig<Kinds...>, T, indices<I...>, indices<P...>> {
                  ((strides[1 + I] == int64_t(sizeof(element<Kinds>))) && ...);
     if (n1 == 1 && (dense || n0 == 1)) return run(p, n0, params);
     if constexpr (nptrs == 3 && has_scalar_loops<T> && !is_checked) {
-      if (n1 == 1 && strides[0] == int64_t(sizeof(out))) {
-        if (strides[2] == 0 && strides[1] == itemsizes[1]) return loop_over<2>(p, n0, params);
-        if (strides[1] == 0 && strides[2] == itemsizes[2]) return loop_over<1>(p, n0, params);
+      if (strides[0] == int64_t(sizeof(out))) {
+        const bool first = strides[1] == itemsizes[1], second = strides[2] == itemsizes[2];
+        if (first && strides[2] == 0) return rows<2>(p, strides + nptrs, n0, n1, params);
+        if (second && strides[1] == 0) return rows<1>(p, strides + nptrs, n0, n1, params);
       }
     }
     vt_cpu_run_strided(run, nptrs, itemsizes, p, strides, n0, n1, params);

@@ -61,15 +61,14 @@ const char *chosen = "";
 void vt_cpu_register(void) {
   __builtin_cpu_init();
   const char *limit = getenv("VIBETENSOR_CPU_CAPABILITY");
-  const Level *level = &levels[0];
-  for (const Level &candidate : levels) {
-    if (!candidate.supported()) break;
-    level = &candidate;
-    if (limit != nullptr && strcmp(limit, candidate.name) == 0) break;
+  for (const Level &level : levels) {
+    if (!level.supported()) break;
+    // Over what the level below registered, since a level need not have every kernel.
+    level.register_kernels();
+    level.register_casts();
+    chosen = level.name;
+    if (limit != nullptr && strcmp(limit, level.name) == 0) break;
   }
-  level->register_kernels();
-  level->register_casts();
-  chosen = level->name;
 }
 
 const char *vt_cpu_capability(void) { return chosen; }

@@ -1,13 +1,14 @@
 """The functional forms of the network operators, from the operator table."""
 
+from typing import TYPE_CHECKING
+
 from vibetensor.ops import surface
 
-globals().update(surface("nn.functional"))
-globals().update(
-    {name: surface("vt")[name] for name in ("relu_", "tanh", "sigmoid", "softmax", "log_softmax")}
-)
+_functions = surface("nn.functional")
+globals().update(_functions)
+__all__ = sorted(_functions)
 
-relu = globals().pop("functional_relu")
-relu.__name__ = relu.__qualname__ = "relu"
+if TYPE_CHECKING:
+    from typing import Any
 
-__all__ = sorted(name for name in globals() if not name.startswith("_") and name != "surface")
+    def __getattr__(name: str) -> Any: ...  # functional.pyi, which the build writes, has them all

@@ -42,8 +42,10 @@ ALL = BOOL + NUMERIC
 KINDS = ("pointwise", "reduction", "kernel", "view", "composite", "manual", "handwritten")
 
 # Where a name may appear. "out": the function takes out=. "inplace": a method `name_`;
-# "vt_": a function `name_`.
-SURFACES = ("vt", "Tensor", "nn.functional", "special", "inplace", "vt_", "out")
+# "vt_" and "nn.functional_": a function `name_`.
+SURFACES = (
+    "vt", "Tensor", "nn.functional", "special", "inplace", "vt_", "nn.functional_", "out"
+)
 
 
 class Tensor:
@@ -98,6 +100,7 @@ class Op:
     params: list[Param]
     returns: tuple[str, ...]  # "Tensor" for each output; ("list",) for a list of tensors
     surfaces: tuple[str, ...]
+    public: str | None = None  # the public name, where another operator has it in the table
     aliases: tuple[str, ...] = ()
     operators: tuple[str, ...] = ()  # Python operators: "__add__", "__iadd__", "__eq__" ...
     method: str | None = None  # the parameter that is `self` in the method; default: the first
@@ -130,6 +133,11 @@ class Op:
         code = self.fn.__code__
         path = pathlib.Path(code.co_filename)
         return f"{path.parent.name}/{path.name}:{code.co_firstlineno}"
+
+    @property
+    def names(self):
+        """The names users know it by."""
+        return (self.public or self.name, *self.aliases)
 
     @property
     def family(self):

@@ -44,7 +44,7 @@ def _(grad, grad_output, output, dim):
     )
 
 
-@composite(surfaces=("vt", "Tensor"))
+@composite(surfaces=("vt", "Tensor", "nn.functional"))
 def softmax(input: Tensor, dim: int, dtype: dtype | None = None) -> Tensor:
     """``exp(input) / sum(exp(input))`` along `dim`, computed without overflow, in `dtype` if given."""
     return _softmax(float_input(input, dtype), dim)
@@ -85,7 +85,7 @@ def _(grad, grad_output, output, dim):
     )
 
 
-@composite(surfaces=("vt", "Tensor"))
+@composite(surfaces=("vt", "Tensor", "nn.functional"))
 def log_softmax(input: Tensor, dim: int, dtype: dtype | None = None) -> Tensor:
     """The logarithm of :func:`softmax`, computed without loss of accuracy."""
     return _log_softmax(float_input(input, dtype), dim)
@@ -441,7 +441,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     return dropout_composite(input, p, training, inplace)
 
 
-@composite(surfaces=FUNCTIONAL)
+@composite(surfaces=FUNCTIONAL, public="relu")
 def functional_relu(input: Tensor, inplace: bool = False) -> Tensor:
     """``max(input, 0)``; NaN stays."""
     return relu_(input) if inplace else relu(input)

@@ -323,7 +323,7 @@ def _(grad, input):
     return grad * -conj(sin(input))
 
 
-@pointwise("tanh", dtypes=FLOATING + COMPLEX, promote="float", surfaces=UNARY)
+@pointwise("tanh", dtypes=FLOATING + COMPLEX, promote="float", surfaces=(*UNARY, "nn.functional"))
 def tanh(input: Tensor) -> Tensor:
     """The hyperbolic tangent."""
 
@@ -343,7 +343,7 @@ def _(grad, grad_output, output):
     return tanh_backward(grad, output), grad * conj(grad_output * output * -2)
 
 
-@pointwise("sigmoid", dtypes=FLOATING + COMPLEX, promote="float", surfaces=UNARY)
+@pointwise("sigmoid", dtypes=FLOATING + COMPLEX, promote="float", surfaces=(*UNARY, "nn.functional"))
 def sigmoid(input: Tensor) -> Tensor:
     """``1 / (1 + exp(-input))``."""
 
@@ -415,7 +415,7 @@ def _(grad):
 
 # --- activations ---------------------------------------------------------------------------------------
 
-@pointwise("relu", dtypes=REAL, surfaces=("vt", "Tensor", "inplace", "vt_"))
+@pointwise("relu", dtypes=REAL, surfaces=("vt", "Tensor", "inplace", "vt_", "nn.functional_"))
 def relu(input: Tensor) -> Tensor:
     """``max(input, 0)``; NaN stays."""
 

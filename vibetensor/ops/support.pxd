@@ -1,10 +1,23 @@
 """What generated code calls: gradients in and out of a node, copies, lists of arrays."""
-from cpython.ref cimport Py_INCREF, PyObject
+from cpython.ref cimport Py_INCREF, PyObject, PyTypeObject
 
 from vibetensor.autograd.node cimport Node
 from vibetensor.core.tensor cimport Tensor
 from vibetensor.core.types cimport *
 
+
+cdef extern from "Python.h":
+    bint PyObject_TypeCheck(PyObject* o, PyTypeObject* type) noexcept
+    Py_ssize_t PyVectorcall_NARGS(size_t n) noexcept
+
+# Shortcuts of functions.
+cdef extern from "core/fast_call.h":
+    ctypedef object (*vt_fast_call)(PyObject* f, PyObject** args, size_t n, PyObject* names)
+    void vt_set_fast_call(object f, vt_fast_call fast)
+    object vt_plain_call(PyObject* f, PyObject** args, size_t n, PyObject* names)
+
+cdef inline bint is_tensor(PyObject* o) noexcept:
+    return PyObject_TypeCheck(o, <PyTypeObject*>Tensor)
 
 cdef bint any_needs_grad(tuple tensors) except -1
 

@@ -1,30 +1,23 @@
 """The example: resuming is exact to the bit, and everything that a run promises is there."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
 import vibetensor as vt
 
 SIZES = [
-    "--steps", "6", "--batch", "2", "--context", "16", "--dim", "16", "--layers", "2",
+    "--device", "cpu", "--steps", "6", "--batch", "2", "--context", "16", "--dim", "16", "--layers", "2",
     "--heads", "2", "--warmup", "2", "--validate-every", "3", "--checkpoint-every", "4",
     "--validation-batches", "1", "--sample", "40",
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def minigpt():
+def minigpt(example):
     pytest.importorskip("tqdm")
     pytest.importorskip("matplotlib")
-    path = Path(__file__).parent.parent / "examples" / "minigpt.py"
-    spec = importlib.util.spec_from_file_location("minigpt", path)
-    module = sys.modules["minigpt"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return example("minigpt")
 
 
 @pytest.mark.parametrize("dropout", ["0.0", "0.2"])
@@ -34,7 +27,7 @@ def test_resume_is_exact(minigpt, tmp_path, dropout):
     expected = minigpt.main([*arguments, "--out", str(whole)])
     minigpt.main([*arguments, "--out", str(parts), "--stop-at", "3", "--sample", "0"])
     vt.rand(10)  # whatever else the process draws
-    actual = minigpt.main(["--resume", "--out", str(parts), "--sample", "40"])
+    actual = minigpt.main(["--resume", "--device", "cpu", "--out", str(parts), "--sample", "40"])
     assert actual["losses"] == expected["losses"]
     assert actual["validation"] == expected["validation"]
     assert actual["sample"] == expected["sample"]
@@ -51,7 +44,7 @@ def test_outputs(minigpt, tmp_path, capsys):
     minigpt.main(
         [
             *(*SIZES, "--text", str(text), "--out", str(tmp_path), "--json", str(results)),
-            *("--seed", "3", "--device", "cpu", "--dtype", "float64"),
+            *("--seed", "3", "--dtype", "float64"),
         ]
     )
     read = json.loads(results.read_text())
@@ -73,3 +66,20 @@ def test_words(minigpt):
 def test_short_text_is_refused(minigpt):
     with pytest.raises(SystemExit, match="too few for a context"):
         minigpt.Text(b"short", 16)
+
+
+@pytest.mark.parametrize("name", ["reversal", "vit"])
+def test_other_examples(example, tmp_path, name):
+    pytest.importorskip("tqdm")
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("sklearn")
+    module = example(name)
+    sizes = ["--device", "cpu", "--steps", "6", "--batch", "4", "--dim", "16", "--layers", "2"]
+    sizes += ["--heads", "2", "--warmup", "2", "--validate-every", "3", "--checkpoint-every", "4"]
+    sizes += ["--validation-batches", "1"]
+    expected = module.main([*sizes, "--out", str(tmp_path / "whole")])
+    module.main([*sizes, "--out", str(tmp_path / "parts"), "--stop-at", "3"])
+    actual = module.main(["--resume", "--device", "cpu", "--out", str(tmp_path / "parts")])
+    assert actual["losses"] == expected["losses"]
+    assert 0 <= actual["accuracy"] == expected["accuracy"] <= 1
+    assert (tmp_path / "parts" / "loss.png").exists()

@@ -1,0 +1,65 @@
+"""The transformer block that the examples share."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def build_block(lib: Any, dim: int, heads: int, dropout: float, causal: bool) -> Any:
+    """Self-attention, then a network at each position; both add to what comes in.
+
+    ``lib`` is the library whose modules it is made of. (batch, length, dim) to the same.
+    """
+    nn, F = lib.nn, lib.nn.functional
+
+    class Attention(nn.Module):  # type: ignore[name-defined]
+        """Every position looks at all positions or, if causal, at itself and those before it."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv = nn.Linear(dim, 3 * dim)
+            self.out = nn.Linear(dim, dim)
+
+        def forward(self, x: Any) -> Any:
+            batch, length, _ = x.shape
+            q, k, v = (
+                part.view(batch, length, heads, -1).transpose(1, 2)
+                for part in self.qkv(x).split(dim, dim=2)
+            )
+            rate = dropout if self.training else 0.0
+            mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=rate, is_causal=causal)
+            return self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
+
+    class Block(nn.Module):  # type: ignore[name-defined]
+        """One layer of the transformer, with the norms in front."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm1 = nn.LayerNorm(dim)
+            self.attention = Attention()
+            self.norm2 = nn.LayerNorm(dim)
+            self.mlp = nn.Sequential(
+                nn.Linear(dim, 4 * dim),
+                nn.GELU(approximate="tanh"),
+                nn.Linear(4 * dim, dim),
+            )
+            self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+
+        def forward(self, x: Any) -> Any:
+            x = x + self.dropout(self.attention(self.norm1(x)))
+            return x + self.dropout(self.mlp(self.norm2(x)))
+
+    return Block()
+
+
+def initialise(lib: Any, model: Any, layers: int) -> None:
+    """Small normal matrices, zero biases; what is added to the residual stream starts smaller."""
+    init = lib.nn.init
+    for name, parameter in model.named_parameters():
+        if name.endswith(("out.weight", "mlp.2.weight")):
+            init.normal_(parameter, std=0.02 / math.sqrt(2 * layers))
+        elif parameter.dim() >= 2:
+            init.normal_(parameter, std=0.02)
+        elif name.endswith("bias"):
+            init.zeros_(parameter)
