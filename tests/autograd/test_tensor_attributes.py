@@ -140,3 +140,12 @@ def test_output_nr(lib):
 def test_documented():
     for name in ("backward", "requires_grad", "grad", "grad_fn", "register_hook", "data"):
         assert getattr(vt.Tensor, name).__doc__
+
+
+def test_optional_tensors_that_are_not_given_need_no_gradient():
+    functional = vt.nn.functional
+    x = vt.ones(6, 4).view(3, 2, 4)  # a view: the autograd entries are asked
+    assert not functional.linear(x, vt.ones(5, 4)).requires_grad
+    assert not functional.conv1d(x, vt.ones(5, 2, 1)).requires_grad
+    assert not functional.layer_norm(x, (4,)).requires_grad
+    assert not functional.scaled_dot_product_attention(x, x, x).requires_grad

@@ -122,7 +122,7 @@ def compare(make):
 
 
 @pytest.mark.filterwarnings("ignore:Creating a tensor from a list")
-@pytest.mark.parametrize("data", DATA, ids=repr)
+@pytest.mark.parametrize("data", DATA, ids=lambda data: repr(data).partition(" at 0x")[0])
 def test_data(data):
     compare(lambda module: module.tensor(data))
 

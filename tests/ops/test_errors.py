@@ -1,4 +1,4 @@
-"""Wrong input: PyTorch's exception type (or a subclass), a message that helps, and nothing changed."""
+"""Wrong input: PyTorch's exception type, a message that helps, and nothing changed."""
 
 import warnings
 
@@ -29,7 +29,7 @@ def refused(op, args, kwargs, pair=None):
     where = op.name + describe(args, kwargs)
     assert peer_error is not None, f"{where}: PyTorch takes it"
     assert error is not None, f"{where}: no error; PyTorch: {peer_error!r}"
-    assert isinstance(error, type(peer_error)), f"{where}: {error!r}; PyTorch: {peer_error!r}"
+    assert type(error) is type(peer_error), f"{where}: {error!r}; PyTorch: {peer_error!r}"
     assert len(str(error)) > 10, f"{where}: {error!r} says too little"
     for before, after in zip(tensors(list(args)), tensors(mine)):
         check(after, before, where=f"{where}: changed")
@@ -121,9 +121,10 @@ WRONG = {
     "stack": [([],), ([m(3), m(2)],), ([m(3)], 2)],
     "split": [(m(3), -1), (m(3), (1, 1)), (m(3), 1, 1), (m(3), 0)],
     "chunk": [(m(3), 0), (m(3), 1, 1)],
-    "sort": [(m(3), 1)],
+    "sort": [(m(3), 1), (torch.tensor([1j]),)],
     "argsort": [(m(3), 1)],
-    "topk": [(m(3), 4), (m(3), 1, 1), (m(3), -1)],
+    "topk": [(m(3), 4), (m(3), 1, 1), (m(3), -1), (m.mask(3), 1)],
+    "argmax": [(m.mask(3),)],
     "max": [(m(0),), (m(3), 1), (m(3, 0), 1)],
     "min": [(m(0),), (m(3), 1)],
     "mm": [(m(3, 4), m(3, 4)), (m(3), m(3)), (m(3, 4), m(4, 2).double())],
@@ -137,6 +138,9 @@ WRONG = {
         (m(2, 3), m(3)),
         (m(2, 3, 7), m(4, 3, 3), None, 0),
         (m(2, 3, 7), m(4, 3, 3), m(3)),
+        (m(2, 3, 7), m(4, 3, 3), None, 2, "same"),
+        (m(2, 3, 7), m(4, 3, 3), None, 1, "full"),
+        (m(2, 3, 7), m(4, 3, 3), None, 1, 1.5),
     ],
     "log_softmax": [(m(3), 1)],
     "layer_norm": [(m(3, 4), (3,)), (m(3, 4), (4,), m(3)), (m(3, 4), ())],
@@ -179,14 +183,28 @@ WRONG = {
     "remainder": [(torch.tensor([1]), torch.tensor([0]))],
     "fmod": [(torch.tensor([1]), torch.tensor([0]))],
     "neg": [(m.mask(3),)],
-    "sub": [(m.mask(3), m.mask(3))],
+    "any": [(m(3), 1)],
+    "sub": [
+        (m.mask(3), m.mask(3)),
+        (m(3), m.mask(3)),
+        (m.mask(3), m(3)),
+        (m(3), True),
+        (m.mask(3), 1.5),
+        (m.mask(), m(3)),
+        (torch.tensor([1]), torch.tensor([1]), {"alpha": 1.5}),
+    ],
     "bitwise_not": [(m(3),)],
     "bitwise_and": [(m(3), m(3))],
     "lt": [(torch.tensor(1j), m(3))],
     "mean": [(torch.tensor([1]),)],
     "amax": [(torch.tensor([1j]),)],
     "maximum": [(torch.tensor([1]), "x")],
-    "add": [(torch.tensor([1]), torch.tensor([1]), {"alpha": 1.5})],
+    "add": [
+        (torch.tensor([1]), torch.tensor([1]), {"alpha": 1.5}),
+        (m(3), m(3), {"alpha": 1j}),
+        (m(3), m(3), {"alpha": True}),
+        (m(3), 2**70),
+    ],
 }
 
 

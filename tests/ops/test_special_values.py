@@ -1,5 +1,6 @@
 """nan, inf, -0., denormals and integer extremes through every pointwise operator and reduction."""
 
+import math
 import warnings
 
 import pytest
@@ -7,10 +8,10 @@ import torch
 
 import vibetensor as vt
 
-from .oracle import OPS, both, check, describe, grid, ours
+from .oracle import OPS, both, check, describe, functions, grid, ours, theirs
 from .samples import DTYPES, FLOATING, INTEGRAL
 
-# PyTorch's own paths disagree about the sign of these zeros (by dtype, or by length).
+# PyTorch's own paths disagree about the sign of some of these zeros (by dtype, or by length).
 UNSIGNED = {"maximum", "minimum", "gelu"}
 INF, NAN = float("inf"), float("nan")
 REAL = (torch.bool, *INTEGRAL, *FLOATING)
@@ -81,7 +82,8 @@ def test_pointwise(op, dtype):
     if op.name == "pow" and dtype in INTEGRAL:
         cases = [(x[:, None], x[x >= 0])]
     if op.name in ("floor_divide", "remainder", "fmod") and dtype in FLOATING:
-        # PyTorch's vectors give wrong remainders where the quotient has more digits than the dtype.
+        # PyTorch's vectors give wrong remainders where the quotient has more digits than the dtype:
+        # test_large_quotients.
         y = x[((x.abs() > 0.1) & (x.abs() < 800)) | ~x.isfinite() | (x == 0)]
         cases = [(y[:, None], y)]
     for args in cases:
@@ -89,6 +91,78 @@ def test_pointwise(op, dtype):
         if found is not None:
             signs = dtype in FLOATING and op.name not in UNSIGNED
             check(*found, where=op.name + describe(args, {}), signs=signs)
+            if dtype in (torch.float32, torch.float64) and op.name in UNSIGNED:
+                agreed_signs(op, args, *found)
+
+
+def agreed_signs(op, args, mine, expected):
+    """The sign of zeros on which PyTorch's vectors agree with its single elements. (For half types it
+    takes the first of equals, for others the second; we always take the second.)"""
+    wide = torch.broadcast_tensors(*args)
+    function = functions(op)[1]
+    alone = [function(*(x[None] for x in xs)) for xs in zip(*(x.flatten() for x in wide))]
+    alone = torch.cat(alone).reshape(expected.shape)
+    settled = (expected == 0) & (torch.signbit(alone) == torch.signbit(expected))
+    wrong = settled & (torch.signbit(theirs(mine)) != torch.signbit(expected))
+    assert not wrong.any(), f"{op.name}: sign of zero at {wrong.nonzero()[:3].tolist()}"
+
+
+LARGE = [
+    3.0,
+    -3.0,
+    0.1,
+    -0.1,
+    7e-3,
+    1e4,
+    -1e4,
+    123456.7,
+    1e9,
+    -3e17,
+    1e30,
+    1e-20,
+    -2.5e-10,
+    0.0,
+    -0.0,
+]
+LARGE += [INF, -INF, NAN]
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
+@pytest.mark.parametrize("name", ("fmod", "remainder", "floor_divide"))
+def test_large_quotients(name, dtype):
+    """Against Python's exact remainders, and PyTorch's wherever those are exact too."""
+    x = torch.tensor(LARGE, dtype=dtype)
+    a, b = torch.meshgrid(x, x, indexing="ij")
+    a, b = a.reshape(-1), b.reshape(-1)
+    mine = theirs(getattr(vt, name)(vt.from_dlpack(a), vt.from_dlpack(b)))
+    for p, q, r in zip(a.tolist(), b.tolist(), mine.tolist()):
+        wanted = exact(name, p, q, dtype)
+        assert (r != r and wanted != wanted) or (
+            r == wanted and math.copysign(1, r) == math.copysign(1, wanted)
+        ), f"{name}({p}, {q}): {r}, not {wanted}"
+
+
+def exact(name, a, b, dtype):
+    def rounded(value):
+        return torch.tensor(value, dtype=torch.float64).to(dtype).item()
+
+    if name == "floor_divide" and b == 0:
+        return NAN if a == 0 or a != a else math.copysign(INF, a) * math.copysign(1, b)
+    if a != a or b != b or b == 0 or math.isinf(a):
+        return NAN
+    r = math.fmod(a, b)
+    if name == "fmod":
+        return r
+    moved = r != 0 and (r < 0) != (b < 0)
+    if name == "remainder":
+        return rounded(r + b) if moved else r
+    # PyTorch's definition: the quotient without its remainder, rounded to the dtype at each step.
+    q = rounded(rounded(a - r) / b)
+    q = rounded(q - 1) if moved else q
+    floored = float(math.floor(q)) if math.isfinite(q) else q
+    if q - floored > 0.5:
+        floored = rounded(floored + 1)
+    return floored if q != 0 else math.copysign(0.0, a) * math.copysign(1.0, b)
 
 
 @pytest.mark.parametrize(("op", "dtype"), grid("special_fold", FOLDS, REAL))

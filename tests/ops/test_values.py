@@ -73,6 +73,16 @@ def test_python_operators(op, dtype):
                 check(*found, where=name + describe(args, {}))
 
 
+@pytest.mark.parametrize("op", [op for op in OPS.values() if op.name in ("add", "mul", "sub")])
+def test_float16_with_a_complex_number(op):
+    """PyTorch's complex32; ours is the next that we have, complex64."""
+    x, z = torch.tensor([1.5, -2.0], dtype=torch.float16), torch.tensor(1 + 2j)
+    mine, peer = functions(op)
+    result = mine(vt.from_dlpack(x), vt.from_dlpack(z))
+    assert result.dtype is vt.complex64
+    check(result, peer(x, z).to(torch.complex64))
+
+
 @pytest.mark.parametrize("op", grid("aliases", [op for op in OPS.values() if op.aliases]))
 def test_aliases(op):
     args, kwargs = samples(op, torch.float32)[0]

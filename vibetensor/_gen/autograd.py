@@ -74,6 +74,43 @@ def edge_index(gradient, i):
     return f"{fixed}{lists}"
 
 
+def recording(gradient, inplace):
+    """The statements that make the node: its edges, and all it saves but outputs."""
+    op = gradient.op
+    result_type = "Tensor" if inplace else schema.returns(op)
+    noutputs = "1" if result_type == "Tensor" else "<int>len(_result)"
+    nedges = edge_index(gradient, len(gradient.inputs))
+    lines = [
+        f'_node = node_new(backward_{op.name}, b"{schema.node_name(op)}", '
+        f"<int>({nedges}), {len(gradient.slots)}, {noutputs})"
+    ]
+    for i, p in enumerate(gradient.inputs):
+        index = edge_index(gradient, i)
+        if p.is_tensor_list:
+            lines += [
+                f"for _i in range(len({p.name})):",
+                f"    node_edge(_node, <int>({index} + _i), <Tensor>{p.name}[_i])",
+            ]
+        else:
+            lines.append(f"node_edge(_node, {index}, {p.name})")
+    for slot, saved in enumerate(gradient.tensors):
+        source = "_original" if inplace and saved == op.params[0].name else saved
+        save = f"node_save(_node, {slot}, {source})"
+        condition = gradient.condition(saved)
+        lines += [f"if {condition}:", f"    {save}"] if condition else [save]
+    slot = len(gradient.tensors) + len(gradient.outputs)
+    for saved in gradient.objects:
+        lines.append(f"node_save_object(_node, {slot}, {saved})")
+        slot += 1
+    for _, text in gradient.expressions:
+        lines.append(f"node_save_object(_node, {slot}, {text})")
+        slot += 1
+    for word, saved in enumerate(gradient.words):
+        field = schema.WORDS[gradient.types[saved]]
+        lines.append(f"_node.words[{word}].{field} = {saved}")
+    return lines
+
+
 def entry(gradient, name):
     """The function that runs under the Autograd key: calls the backend, records a node."""
     op = gradient.op
@@ -85,54 +122,36 @@ def entry(gradient, name):
     flags = []
     for i, p in enumerate(gradient.inputs):
         test = f"any_needs_grad({p.name})" if p.is_tensor_list else f"needs_grad({p.name})"
+        if p.type == "Tensor | None":
+            test = f"{p.name} is not None and {test}"
         lines.append(f"    cdef bint _n{i} = {test}")
         flags.append(f"_n{i}")
-    if inplace:
-        lines += [f"    if {' or '.join(flags)}:", f'        check_inplace({first}, b"{name}")']
-    if inplace and first in gradient.tensors:
-        condition = gradient.condition(first) or " or ".join(flags)
-        lines += [
-            "    cdef Tensor _original = None", f"    if {condition}:",
-            f"        _original = op__clone({first}, False)",  # with its history, for a second gradient
-        ]
-    lines.append(
+    done = " or ".join(flags)
+    call = (
         f"    cdef {result_type} _result = (<fn_{op.name}>below_autograd(OP_{name}, "
         f"{schema.keys(op)}))({args})"
     )
-    done = " or ".join(flags)
-    lines += [f"    if not ({done}):", "        return _result"]
+    if inplace:
+        # The node is made before the write: what it leads to and saves is what was there then.
+        lines += ["    cdef Node _node = None"]
+        if first in gradient.tensors:
+            lines += ["    cdef Tensor _original = None"]
+        lines += [f"    if {done}:", f'        check_inplace({first}, b"{name}")']
+        if first in gradient.tensors:
+            condition = gradient.condition(first) or done
+            lines += [
+                f"        if {condition}:",
+                f"            _original = op__clone({first}, False)",  # with its history
+            ]
+        lines += [f"        {line}" for line in recording(gradient, True)]
+        lines += [call, "    if _node is None:", "        return _result"]
+    else:
+        lines += [call, f"    if not ({done}):", "        return _result"]
     if result_type == "Tensor":
         lines += ["    if _result.dtype < VT_F16:", "        return _result"]
-    noutputs = "1" if result_type == "Tensor" else "<int>len(_result)"
-    nedges = edge_index(gradient, len(gradient.inputs))
-    lines.append(
-        f'    cdef Node _node = node_new(backward_{op.name}, b"{schema.node_name(op)}", '
-        f"<int>({nedges}), {len(gradient.slots)}, {noutputs})"
-    )
-    for i, p in enumerate(gradient.inputs):
-        index = edge_index(gradient, i)
-        if p.is_tensor_list:
-            lines += [
-                f"    for _i in range(len({p.name})):",
-                f"        node_edge(_node, <int>({index} + _i), <Tensor>{p.name}[_i])",
-            ]
-        else:
-            lines.append(f"    node_edge(_node, {index}, {p.name})")
-    for slot, saved in enumerate(gradient.tensors):
-        source = "_original" if inplace and saved == first else saved
-        save = f"node_save(_node, {slot}, {source})"
-        condition = gradient.condition(saved)
-        lines += [f"    if {condition}:", f"        {save}"] if condition else [f"    {save}"]
-    slot = len(gradient.tensors) + len(gradient.outputs)
-    for saved in gradient.objects:
-        lines.append(f"    node_save_object(_node, {slot}, {saved})")
-        slot += 1
-    for _, text in gradient.expressions:
-        lines.append(f"    node_save_object(_node, {slot}, {text})")
-        slot += 1
-    for word, saved in enumerate(gradient.words):
-        field = schema.WORDS[gradient.types[saved]]
-        lines.append(f"    _node.words[{word}].{field} = {saved}")
+    if not inplace:
+        make, *rest = recording(gradient, False)
+        lines += [f"    cdef Node {make}", *(f"    {line}" for line in rest)]
     if inplace:
         lines.append("    rebase_history(_result, _node, 0)")
     elif result_type == "Tensor":
@@ -218,7 +237,7 @@ def backward(gradient, ops):
         for i, part in enumerate(gradient.parts):
             if isinstance(part, ast.Constant) and part.value is None:
                 continue
-            lines.append(f"    if _node.edges[{edge_index(gradient, i)}].target is not NULL:")
+            lines.append(f"    if edge_wanted(_node, <int>({edge_index(gradient, i)})):")
             used = bodies.names(part)
             lines += [f"        {unpack(gradient, n)}" for n in lazy if n in used]
             lines.append(f"        put_gradient(_out, {i}, {ast.unparse(part)})")

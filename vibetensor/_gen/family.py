@@ -17,6 +17,7 @@ from vibetensor.core.dtype cimport *
 from vibetensor.core.errors cimport *
 from vibetensor.core.iterator cimport *
 from vibetensor.core.random cimport philox_reserve
+from vibetensor.core.scalar cimport check_fill
 from vibetensor.core.tensor cimport *
 from vibetensor.core.tensor import install
 from vibetensor.core.types cimport *

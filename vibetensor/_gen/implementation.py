@@ -3,7 +3,7 @@ import ast
 
 from . import bodies, schema
 
-PROMOTE = {"default": "PROMOTE_DEFAULT", "float": "PROMOTE_FLOAT"}
+PROMOTE = {name: f"PROMOTE_{name.upper()}" for name in ("default", "float", "integer")}
 VALUE_SETTERS = {"int": "int_value", "float": "float_value", "scalar": "scalar_value"}
 
 
@@ -56,11 +56,13 @@ def spec(op):
     return []
 
 
-def pointwise(op):
+def pointwise(op, ops):
     tensors = op.tensors
     choice = next((p.name for p in op.params if p.type == "str"), "0")
     values = [p for p in op.params if not p.is_tensor and p.type != "str"]
     lines = [f"cdef inline Tensor impl_{op.name}({schema.signature(op)}, Tensor _out):"]
+    if op.prepare_fn is not None:
+        lines += bodies.source(bodies.statements(op.prepare_fn, ops), "    ")
     lines.append(f"    cdef PyObject* _inputs[{len(tensors)}]")
     lines += [f"    _inputs[{i}] = <PyObject*>{p.name}" for i, p in enumerate(tensors)]
     if values:
@@ -189,7 +191,7 @@ def backend(op, ops):
             else:
                 lines.append(f"    return impl_{op.name}({args})")
         return lines
-    lines = pointwise(op) if op.kind == "pointwise" else reduction(op)
+    lines = pointwise(op, ops) if op.kind == "pointwise" else reduction(op)
     lines += [f"cdef Tensor backend_{op.name}({sig}):", f"    return impl_{op.name}({args}, None)"]
     if op.inplace:
         lines += [

@@ -117,12 +117,13 @@ def method(op, entry):
     params.sort(key=lambda p: p.name != me)
     names, _ = parameters([p for p in params if p.name != op.varargs])
     if op.varargs:
-        names.insert(1, f"*{op.varargs}")
         names = [n for n in names if n != "*"]
+        names[1:1] = ["*_args", f"{op.varargs}=None"]
     lines = [f"def method_{entry}({', '.join(names)}):", docstring(op)]
     if op.varargs:
         p = next(p for p in params if p.name == op.varargs)
-        lines.append(f'    {p.name} = varargs("{entry}", "{p.name}", {p.name})')
+        lines += [f"    if {p.name} is None:",
+                  f'        {p.name} = varargs("{entry}", "{p.name}", _args)']
     checks, call = body(op, entry, entry)
     return [*lines, *checks, f"    return {call}"]
 
@@ -139,24 +140,25 @@ def operator(op, name):
     if name in SLOTS_UNARY:
         return [f"cdef object {c}(object a):", f"    return {entry}(<Tensor>a{extra})",
                 f'set_slot(b"{name}", <void*>{c})']
-    lines = [
-        f"cdef object {c}(object a, object b):",
-        "    if not isinstance(b, Tensor):",
-        "        b = operand(b)",
-        "        if b is None:",
-        "            return NotImplemented",
-    ]
+    lines = [f"cdef object {c}(object a, object b):", *operand(op.tensors[1], "b")]
     if name not in COMPARISONS and not name.startswith("__i"):
-        lines += [
-            "    if not isinstance(a, Tensor):",
-            "        a = operand(a)",
-            "        if a is None:",
-            "            return NotImplemented",
-        ]
+        lines += operand(op.tensors[0], "a")
     lines.append(f"    return {entry}(<Tensor>a, <Tensor>b{extra})")
     install = (f"set_comparison({COMPARISONS[name]}, <void*>{c})" if name in COMPARISONS
                else f'set_slot(b"{name}", <void*>{c})')
     return [*lines, install]
+
+
+def operand(param, name):
+    """The statements that make a tensor of one side of an operator, where it takes numbers."""
+    if param.type != "Tensor | Number":
+        return [f"    if not isinstance({name}, Tensor):", "        return NotImplemented"]
+    return [
+        f"    if not isinstance({name}, Tensor):",
+        f"        {name} = operand({name})",
+        f"        if {name} is None:",
+        "            return NotImplemented",
+    ]
 
 
 def same_signature(op, out):

@@ -297,6 +297,26 @@ cdef int capture(GraphTask task, PyObject* node, PyObject** grads) except -1:
     return 0
 
 
+cdef uint64_t unneeded_edges(GraphTask task, Node node) except? 0xFFFFFFFFFFFFFFFF:
+    """The edges, as bits, that lead to nothing that was asked for."""
+    cdef uint64_t mask = 0
+    cdef int32_t* word
+    cdef vt_edge* e
+    cdef int i
+    for i in range(min(node.nedges, 64)):
+        e = &node.edges[i]
+        if e.target is NULL:
+            continue
+        if e.leaf:
+            if <size_t>e.target not in task.leaves:
+                mask |= <uint64_t>1 << i
+            continue
+        word = find_word(task, e.target)
+        if word is NULL or not word[0] & (RUNS | CAPTURED):
+            mask |= <uint64_t>1 << i
+    return mask
+
+
 cdef int call_node(GraphTask task, PyObject* p, PyObject** grads, int32_t word) except -1:
     """Hooks and the backward function of one node; leaves what it returns in task.out."""
     cdef Node node = <Node>p
@@ -321,7 +341,14 @@ cdef int call_node(GraphTask task, PyObject* p, PyObject** grads, int32_t word) 
     if h is not None and h.post is not None:
         grad_outputs = gradient_tuple(grads, node.noutputs)
     if any_defined(grads, node.noutputs) or node.heap & NODE_RUNS_UNDEFINED:
-        node.fn(node, grads, task.out)
+        if not task.selective:
+            node.fn(node, grads, task.out)
+        else:
+            vt_tls.unneeded = unneeded_edges(task, node)
+            try:
+                node.fn(node, grads, task.out)
+            finally:
+                vt_tls.unneeded = 0
     if grad_outputs is not None:
         run_post_hooks(h.post, task.out, node.nedges, grad_outputs)
     return 0
@@ -416,12 +443,14 @@ cdef int execute(GraphTask task, tuple gradients) except -1:
 cdef list run_backward(tuple roots, tuple gradients, bint retain_graph, bint create_graph,
                        tuple inputs, bint accumulate):
     cdef uint32_t excluded = vt_tls.excluded
+    cdef uint64_t unneeded = vt_tls.unneeded  # of the node whose backward runs this one
     cdef GraphTask task
     cdef Tensor t
     cdef vt_edge* e
     cdef PyObject* node
     cdef list results
     task = begin_task(len(roots))
+    vt_tls.unneeded = 0
     try:
         for i in range(len(roots)):
             t = <Tensor>roots[i]
@@ -446,6 +475,7 @@ cdef list run_backward(tuple roots, tuple gradients, bint retain_graph, bint cre
         raise
     finally:
         vt_tls.excluded = excluded
+        vt_tls.unneeded = unneeded
         end_task(task)
     return results
 

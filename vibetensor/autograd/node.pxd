@@ -63,6 +63,10 @@ cdef class Node:
     cdef vt_meta inline_meta[1]
     cdef int64_t inline_sizes[6]
 
+# Whether a backward function must compute the gradient for edge `i`: it leads somewhere, and under
+# `inputs=` to something that was asked for.
+cdef inline bint edge_wanted(Node node, int i) noexcept:
+    return node.edges[i].target is not NULL and not (i < 64 and vt_tls.unneeded >> i & 1)
 # True when gradients must flow to `t` (follows a view to its base).
 cdef bint needs_grad(Tensor t) noexcept
 # A node with `nedges` empty edges, `nsaved` empty slots, `noutputs` outputs.

@@ -25,7 +25,7 @@ cdef int reference_backward(Node node, object reference, tuple inputs, tuple pos
     vt_tls.excluded &= ~<uint32_t>KEYS_AUTOGRAD
     try:
         for j in range(node.nedges):
-            if node.edges[j].target is NULL:
+            if not edge_wanted(node, j):
                 continue
             k = positions[j]
             t = identity(<Tensor>inputs[k])

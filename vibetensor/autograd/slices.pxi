@@ -227,7 +227,7 @@ cdef int copy_slices_backward(Node node, PyObject** grads, PyObject** out) excep
     grad = None
     arrived = <PyObject*>part
     written.fn(written, &arrived, out)
-    if node.edges[edge].target is NULL:
+    if not edge_wanted(node, edge):
         return 0
     # A gradient that did not arrive is zero: the operator overwrote the view.
     part = None if out[edge] is NULL else <Tensor>out[edge]

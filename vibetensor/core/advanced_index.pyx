@@ -86,7 +86,9 @@ cdef object normal_item(object item):
     if hasattr(item, "__index__"):
         # int() of a subclass of int may be an instance of that subclass again.
         return int.__index__(item) if isinstance(item, int) else int(item.__index__())
-    if isinstance(item, (str, dict)) or not (
+    if isinstance(item, str):
+        raise TypeError("new(): invalid data type 'str'")
+    if isinstance(item, dict) or not (
             hasattr(item, "__getitem__") and hasattr(item, "__len__")):
         raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte "
                          f"Variables are valid indices (got {type(item).__name__})")

@@ -22,6 +22,8 @@ cdef int broadcast_mismatch(int64_t a, int64_t b, int64_t dim) except -1
 cdef int device_mismatch(str op, object a, object b) except -1
 # RuntimeError: memory for `nbytes` could not be had.
 cdef int out_of_memory(str op, int64_t nbytes) except -1
+# RuntimeError: a write to memory that was imported as read-only.
+cdef int read_only() except -1
 # RuntimeError: an in-place result that the output's dtype cannot hold.
 cdef int cannot_cast_result(int source, int target) except -1
 # RuntimeError: an in-place result of another shape than the output.

@@ -4,8 +4,8 @@ They follow PyTorch's, so that code which catches or matches them keeps working.
 """
 from vibetensor.core.dtype cimport dtype_scalar_name
 from vibetensor.core.types cimport (
-    VT_CPU, VT_CUDA, VT_ERROR_DTYPE, VT_ERROR_INDEX, VT_ERROR_OUT_OF_MEMORY, VT_ERROR_VALUE,
-    VT_ERROR_ZERO_DIVISION, vt_backends,
+    VT_CPU, VT_CUDA, VT_ERROR_BOUNDS, VT_ERROR_DTYPE, VT_ERROR_INDEX, VT_ERROR_OUT_OF_MEMORY,
+    VT_ERROR_VALUE, VT_ERROR_ZERO_DIVISION, vt_backends,
 )
 
 cdef tuple _device_names = ("cpu", "cuda", "meta")
@@ -25,6 +25,11 @@ cdef int raise_status(str op, vt_status status, vt_context* ctx, int dtype) exce
         unsupported_dtype(op, device_type, dtype)
     if status == VT_ERROR_INDEX:
         index_out_of_bounds(ctx.detail[0], ctx.detail[1], ctx.detail[2])
+    if status == VT_ERROR_BOUNDS:
+        raise RuntimeError(
+            f"{op.strip('_')}(): index {ctx.detail[0]} is out of bounds for dimension "
+            f"{ctx.detail[1]} with size {ctx.detail[2]}"
+        )
     if status == VT_ERROR_ZERO_DIVISION:
         raise RuntimeError("ZeroDivisionError")
     if status == VT_ERROR_VALUE and ctx.message is not NULL:
@@ -105,3 +110,8 @@ cdef int cannot_cast_result(int source, int target) except -1:
 cdef int output_shape_mismatch(tuple output, tuple broadcast) except -1:
     raise RuntimeError(f"output with shape {list(output)} doesn't match the broadcast shape "
                        f"{list(broadcast)}")
+
+
+cdef int read_only() except -1:
+    raise RuntimeError("the memory of the tensor was imported as read-only: it cannot be written in "
+                       "place or through out=. Please clone() the tensor before.")

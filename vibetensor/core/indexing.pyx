@@ -23,7 +23,7 @@ from vibetensor.core.tensor cimport (
 )
 from vibetensor.core.types cimport VT_I64, int64_t, vt_grad_enabled
 from vibetensor.ops.entries cimport (
-    op__fill_, op_copy_, op_index, op_index_put_, op_masked_fill_, op_zero_,
+    op__fill_, op_copy_, op_index, op_index_put_, op_masked_fill_, op_view, op_zero_,
 )
 
 cdef enum:
@@ -137,6 +137,8 @@ cdef int setitem(Tensor self, object index, object value) except -1:
         assign(view, value)
         return 0
     if a.is_one_mask() and is_scalar(value):
+        if isinstance(value, Tensor):
+            value = op_view(<Tensor>value, ())
         op_masked_fill_(view, a.broadcast_mask(view), as_scalar(view, value))
         return 0
     a.expand_masks(view)
@@ -147,8 +149,8 @@ cdef int setitem(Tensor self, object index, object value) except -1:
 
 
 cdef inline bint is_scalar(object value) noexcept:
-    """A number, or a 0-d tensor, which writes with conversion as a number does."""
-    return (<Tensor>value).ndim == 0 if isinstance(value, Tensor) else True
+    """A number, or a tensor of one element, which a mask writes with conversion as a number."""
+    return (<Tensor>value).numel == 1 if isinstance(value, Tensor) else True
 
 
 cdef int assign(Tensor view, object value) except -1:
@@ -168,6 +170,8 @@ cdef object checked_number(Tensor self, object value):
     """`value` as a Python number that the dtype of `self` can hold."""
     cdef Tensor number
     if PyFloat_CheckExact(value) or PyLong_CheckExact(value):
+        if PyLong_CheckExact(value) and not -9223372036854775808 <= value <= 9223372036854775807:
+            raise ValueError("Overflow when unpacking long long")
         check_fits(value, self.dtype)
         return value
     number = tensor_wrap_number(value)

@@ -11,6 +11,7 @@ cdef enum:
     # How a pointwise operator finds the dtype it computes in.
     PROMOTE_DEFAULT = 0     # the promoted dtype of the operands
     PROMOTE_FLOAT = 1       # the same; integers and bool become the default float dtype
+    PROMOTE_INTEGER = 2     # the same; bool becomes int64
     # What the output holds.
     RESULT_SAME = 0         # the compute dtype
     RESULT_BOOL = 1

@@ -14,7 +14,7 @@ from vibetensor.core.dtype cimport (
 )
 from vibetensor.core.errors cimport (
     broadcast_mismatch, cannot_cast_result, device_mismatch, output_shape_mismatch, raise_status,
-    unsupported_dtype, wrong_dim,
+    read_only, unsupported_dtype, wrong_dim,
 )
 from vibetensor.core.geometry cimport broadcast_shapes, extent, internal_overlap
 from vibetensor.core.tensor cimport (
@@ -139,6 +139,8 @@ cdef int check_no_partial_overlap(Tensor out, Tensor input) except -1:
 cdef int prepare_out(const char* name, Tensor out, int ndim, const int64_t* sizes, int dtype, int device_type) except -1:
     cdef int i
     cdef bint same = out.ndim == ndim
+    if out.storage.flags & VT_STORAGE_READONLY:
+        read_only()
     if out.device_type != device_type:
         raise RuntimeError(
             f"{name.decode()}(): Expected out tensor to have the device of the inputs, but found "
@@ -356,6 +358,8 @@ cdef Tensor general(const vt_pointwise* op, PyObject** inputs, const vt_value* p
     dtype = result_type(inputs, n, op.bool_mask)
     if op.promote == PROMOTE_FLOAT and dtype < VT_F16:
         dtype = default_dtype_code()
+    if op.promote == PROMOTE_INTEGER and dtype == VT_BOOL:
+        dtype = VT_I64
     out_dtype = output_dtype(op.result, dtype)
 
     ndim = t.ndim
@@ -373,6 +377,8 @@ cdef Tensor general(const vt_pointwise* op, PyObject** inputs, const vt_value* p
 
     device_type = like.device_type
     loop = vt_cpu_loops[op.functor][dtype]
+    if out is not None and out is <Tensor>inputs[0]:
+        check_inplace_result(out, ndim, sizes, out_dtype)
     if not op.dtypes >> dtype & 1:
         unsupported_dtype(op.name.decode(), device_type, dtype)
     # On a device, as in PyTorch, a zero divisor gives no error: looking for one would have to wait.
@@ -382,9 +388,7 @@ cdef Tensor general(const vt_pointwise* op, PyObject** inputs, const vt_value* p
     if out is not None:
         if out.device_type != device_type or out.device_index != like.device_index:
             device_mismatch(op.name.decode(), out.device, like.device)
-        if out is <Tensor>inputs[0]:
-            check_inplace_result(out, ndim, sizes, out_dtype)
-        else:
+        if out is not <Tensor>inputs[0]:
             prepare_out(op.name, out, ndim, sizes, out_dtype, device_type)
         check_no_internal_overlap(out)
         for k in range(n):
@@ -399,7 +403,10 @@ cdef Tensor general(const vt_pointwise* op, PyObject** inputs, const vt_value* p
     for k in range(n):
         add_operand(&it, k + 1, <Tensor>inputs[k], VT_BOOL if op.bool_mask >> k & 1 else dtype)
         it.host[k + 1] = (<Tensor>inputs[k]).device_type != device_type
-    if out is None:
+    if out is None and contiguous_alike(inputs, n):
+        out = tensor_new_like(like, out_dtype)
+        add_operand(&it, 0, out, out_dtype)  # the dimensions are in order already
+    elif out is None:
         out = allocate_output(&it, ndim, sizes, out_dtype, like)
     else:
         add_operand(&it, 0, out, out_dtype)
@@ -417,26 +424,38 @@ cdef Tensor general(const vt_pointwise* op, PyObject** inputs, const vt_value* p
     return out
 
 
+cdef bint contiguous_alike(PyObject** inputs, int n) noexcept:
+    """Whether all operands are contiguous and of one shape."""
+    cdef int k
+    for k in range(n):
+        if not (<Tensor>inputs[k]).flags & F_CONTIGUOUS or (
+            k > 0 and not tensor_same_shape(<Tensor>inputs[0], <Tensor>inputs[k])
+        ):
+            return False
+    return True
+
+
 cdef Tensor allocate_output(vt_iter* it, int ndim, const int64_t* sizes, int dtype, Tensor like):
     """A new output whose dimensions are ordered in memory as the plan orders the inputs'."""
     cdef Tensor out = tensor_new(ndim, sizes, dtype, like.device_type, like.device_index)
     cdef int64_t size = itemsize(dtype), step = 1
     cdef int i, j
     cdef int position[VT_MAX_DIMS]
+    cdef bint usual = True
     # The output's "strides" in the plan name the dimension until the order is known.
     for i in range(ndim):
         it.strides[0][i] = i
     order_dims(it, 1)
     for i in range(ndim):
         position[i] = <int>it.strides[0][i]
+        usual = usual and position[i] == i
     for i in range(ndim):
         j = ndim - 1 - position[i]
         out.strides[j] = step
         it.strides[0][i] = step * size
-        if it.sizes[i] > 1:
-            step *= it.sizes[i]
+        # As in PyTorch: times zero, unless the dimensions are in the usual order.
+        step *= 1 if it.sizes[i] == 0 and usual else it.sizes[i]
     it.data[0] = out.data
-    it.host[0] = 0
     it.dtype[0] = <uint8_t>dtype
     it.loop_dtype[0] = <uint8_t>dtype
     it.host[0] = False
@@ -557,17 +576,25 @@ cdef Tensor reduction(const vt_reduction* op, Tensor input, object dim, bint kee
     cdef uint64_t mask = dim_mask(dim, input.ndim)
     cdef int i, j = 0, single = -1, out_dtype
     cdef Tensor result
-    cdef bint everything = dim is None
+    cdef bint everything = dim is None or (isinstance(dim, (tuple, list)) and len(dim) == 0)
+    if op.flags & NO_EMPTY and everything and input.numel == 0:
+        no_identity(op)
     if op.flags & SINGLE_DIM and not everything:
         single = <int>dim
         single = single + input.ndim if single < 0 else single
         single = 0 if input.ndim == 0 else single
+    if op.result == RESULT_LOGICAL and everything and dim is not None:
+        mask = 0  # any(dim=()) is elementwise
+    if op.result == RESULT_INDEX and input.dtype == VT_BOOL:
+        raise RuntimeError(f"{op.name.decode()}(): does not support bool input")
     if op.flags & SINGLE_DIM:
         int_value(single, &values[0])
     for i in range(input.ndim):
         sizes[i] = 1 if mask >> i & 1 else input.sizes[i]
         if op.flags & NO_EMPTY and input.sizes[i] == 0 and mask >> i & 1:
-            no_identity(op, input, dim, i)
+            raise IndexError(
+                f"{op.name.decode()}(): Expected reduction dim {i} to have non-zero size."
+            )
 
     if dtype >= 0 and dtype != input.dtype and op.result != RESULT_LOGICAL:
         input = cast(input, dtype)
@@ -606,15 +633,11 @@ cdef Tensor reduction(const vt_reduction* op, Tensor input, object dim, bint kee
     return out
 
 
-cdef int no_identity(const vt_reduction* op, Tensor input, object dim, int d) except -1:
-    if dim is None:
-        raise RuntimeError(
-            f"{op.name.decode()}(): Expected reduction dim to be specified for input.numel() == 0. "
-            f"Specify the reduction dim with the 'dim' argument."
-        )
-    raise IndexError(
-        f"{op.name.decode()}(): Expected reduction dim {d} to have non-zero size."
-    )
+cdef int no_identity(const vt_reduction* op) except -1:
+    text = f"{op.name.decode()}(): Expected reduction dim to be specified for input.numel() == 0."
+    if op.flags & SINGLE_DIM:
+        raise IndexError(text)
+    raise RuntimeError(f"{text} Specify the reduction dim with the 'dim' argument.")
 
 
 # --- kernels -----------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from vibetensor.core.indexing cimport getitem, setitem
 from vibetensor.core.scalar cimport item_of
 from vibetensor.core.tensor cimport Tensor
 from vibetensor.core.tensor import install
+from vibetensor.ops.entries cimport op_unbind
 from vibetensor.core.types cimport VT_C64, VT_I64, VT_META
 
 
@@ -43,7 +44,7 @@ cdef object slot_iter(object self):
     cdef Tensor t = <Tensor>self
     if t.ndim == 0:
         raise TypeError("iteration over a 0-d tensor")
-    return iter([getitem(t, i) for i in range(t.sizes[0])])
+    return iter(op_unbind(t, 0))
 
 
 cdef int slot_bool(object self) except -1:

@@ -57,12 +57,14 @@ cdef object element_at(const char* p, int dtype):
 
 # --- ranges ---------------------------------------------------------------------------------------
 
-# As PyTorch calls the types in its message; half types hold what fits in a double.
+# As PyTorch calls the types in its message; an assignment may give half types what fits in a double.
 cdef tuple _range_names = (
-    "bool", "uint8_t", "int8_t", "int16_t", "int", "int64_t", "double", "double", "float", "double",
-    "complex<float>", "complex<double>",
+    "bool", "uint8_t", "int8_t", "int16_t", "int", "int64_t", "double", "double", "float",
+    "double", "c10::complex<float>", "c10::complex<double>",
 )
 cdef double FLOAT_MAX = 3.4028234663852886e38
+cdef double HALF_MAX = 65504
+cdef double BFLOAT16_MAX = 3.3895313892515355e38
 
 
 cdef int refuse(int dtype) except -1:
@@ -89,6 +91,8 @@ cdef int check_fits(object number, int dtype) except -1:
         if dtype != VT_C64 and im != 0:
             refuse(dtype)
     elif dtype == VT_I64 and not isinstance(number, float):
+        if not -9223372036854775808 <= number <= 9223372036854775807:
+            refuse(dtype)
         return 0
     else:
         re = number
@@ -99,6 +103,20 @@ cdef int check_fits(object number, int dtype) except -1:
         if FLOAT_MAX < fabs(re) < INFINITY or FLOAT_MAX < fabs(im) < INFINITY:
             refuse(dtype)
     return 0
+
+
+cdef int check_fill(object number, int dtype) except -1:
+    cdef double limit = HALF_MAX if dtype == VT_F16 else BFLOAT16_MAX
+    if isinstance(number, int) and not -9223372036854775808 <= number < 18446744073709551616:
+        raise OverflowError("int too big to convert")
+    if dtype == VT_F16 or dtype == VT_BF16:
+        if limit < fabs(<double>number.real) < INFINITY or number.imag != 0:
+            raise RuntimeError(
+                f"value cannot be converted to type c10::{'Half' if dtype == VT_F16 else 'BFloat16'} "
+                f"without overflow"
+            )
+        return 0
+    return check_fits(number, dtype)
 
 
 # --- storing --------------------------------------------------------------------------------------
@@ -119,7 +137,7 @@ cdef int64_t integer_value(object value, int dtype) except? -1:
     if isinstance(value, float) or (
             not hasattr(value, "__index__") and hasattr(value, "__float__")):
         d = PyFloat_AsDouble(value)
-        if not (-9223372036854775808.0 <= d < 9223372036854775808.0):
+        if not in_integer_range(d, dtype):
             out_of_range(dtype)
         return <int64_t>trunc(d)
     if not PyLong_CheckExact(value):

@@ -314,10 +314,16 @@ cdef Tensor new_like(PyObject* like, int dtype):
         (<Tensor>like).device_index
     )
     cdef Tensor t = alloc_object()
+    cdef int64_t step = 1
+    cdef int i
     t.data = storage.data
     t.sizes = &t.dims[0]
     t.strides = &t.dims[INLINE_DIMS]
-    memcpy(t.dims, (<Tensor>like).dims, sizeof(t.dims))
+    # The strides of dimensions without a second element may be odd.
+    for i in range((<Tensor>like).ndim - 1, -1, -1):
+        t.sizes[i] = (<Tensor>like).sizes[i]
+        t.strides[i] = step
+        step *= t.sizes[i] if t.sizes[i] > 1 else 1
     t.numel = (<Tensor>like).numel
     t.ndim = (<Tensor>like).ndim
     t.dtype = <uint8_t>dtype
@@ -367,7 +373,7 @@ cdef bint dense_order(Tensor a, int* order) noexcept:
         order[j + 1] = k
     for i in range(n - 1, -1, -1):
         k = order[i]
-        if a.sizes[k] != 1:
+        if a.sizes[k] > 1:
             if a.strides[k] != expected:
                 return False
             expected *= a.sizes[k]
@@ -381,14 +387,12 @@ cdef bint tensor_is_dense(Tensor t) noexcept:
 
 cdef Tensor tensor_empty_like(Tensor a, int dtype):
     cdef int order[64]
-    cdef int i
-    cdef int64_t step = 1
-    cdef Tensor t
-    if a.flags & F_CONTIGUOUS or a.numel == 0 or not dense_order(a, order):
-        return new_like(<PyObject*>a, dtype)
-    t = tensor_new(a.ndim, a.sizes, dtype, a.device_type, a.device_index)
-    memcpy(t.strides, a.strides, a.ndim * sizeof(int64_t))
-    tensor_update(t)
+    cdef Tensor t = tensor_new_like(a, dtype)
+    if a.flags & F_CONTIGUOUS and a.numel > 0:
+        memcpy(t.strides, a.strides, a.ndim * sizeof(int64_t))
+    elif dense_order(a, order):
+        memcpy(t.strides, a.strides, a.ndim * sizeof(int64_t))
+        tensor_update(t)
     return t
 
 
@@ -443,7 +447,7 @@ cdef Tensor tensor_wrap_number(object value):
         try:
             (<int64_t*>t.data)[0] = value
         except OverflowError:
-            raise RuntimeError("Overflow when unpacking long long") from None
+            raise OverflowError("int too big to convert") from None
     elif PyComplex_CheckExact(value):
         t = tensor_new(0, NULL, VT_C128, VT_CPU, -1)
         (<double*>t.data)[0] = value.real

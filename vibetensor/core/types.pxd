@@ -11,7 +11,7 @@ cdef extern from "vibetensor/types.h" nogil:
         VT_CPU, VT_CUDA, VT_META, VT_NUM_DEVICE_TYPES
         VT_VALUE_NONE, VT_VALUE_INT, VT_VALUE_FLOAT, VT_VALUE_COMPLEX, VT_VALUE_INTS, VT_VALUE_ARRAYS
         VT_OK, VT_ERROR_OUT_OF_MEMORY, VT_ERROR_DTYPE, VT_ERROR_INDEX, VT_ERROR_VALUE
-        VT_ERROR_ZERO_DIVISION
+        VT_ERROR_ZERO_DIVISION, VT_ERROR_BOUNDS
 
     ctypedef struct vt_array:
         char* data
@@ -95,6 +95,7 @@ cdef extern from "core/state.h" nogil:
         uint32_t included
         uint32_t excluded
         uint32_t inference
+        uint64_t unneeded
 
     vt_tls_state vt_tls
     int vt_top_key(uint32_t keys)

@@ -179,8 +179,9 @@ class Op:
         return fn
 
     def prepare(self, fn):
-        """Registers the body that checks the arguments of a kernel and returns its empty outputs.
-        It may assign to parameters; the kernel sees the new values."""
+        """Registers the body that checks the arguments of a kernel and returns its empty outputs;
+        of a pointwise operator it only checks. It may assign to parameters; the kernel sees the new
+        values."""
         self.prepare_fn = fn
         return fn
 
@@ -237,7 +238,7 @@ def pointwise(functor, *, dtypes, surfaces=("vt", "Tensor", "inplace", "out"), b
     `functor`: a scalar function template in ``cuda_src/vt``, or ``{choice: functor}`` for an operator
     with a string parameter. It is called with the tensor parameters, then the numbers. `dtypes`: in
     which it computes. `bools`: tensor parameters that are always bool. `promote`: "default" or
-    "float" (integers become the default float dtype). `result`: "same", "bool" or "real".
+    "float" (integers become the default float dtype) or "integer" (bool becomes int64). `result`: "same", "bool" or "real".
     """
 
     def wrap(fn):

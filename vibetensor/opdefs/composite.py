@@ -1,7 +1,7 @@
 """Operators written in terms of others."""
 from __future__ import annotations
 
-from . import Number, Tensor, composite, dtype, manual
+from . import Number, Tensor, composite, dtype, handwritten, manual
 
 # --- arithmetic ----------------------------------------------------------------------------------------
 
@@ -85,13 +85,12 @@ def clamp_max(input: Tensor, max: Tensor | Number) -> Tensor:
     return clamp_composite(input, None, max)
 
 
-@composite(surfaces=("vt", "Tensor", "out"), method="input")
+@handwritten(surfaces=("vt", "Tensor", "out"))
 def where(
-    condition: Tensor, input: Tensor | Number, other: Tensor | Number
+    condition: Tensor, input: Tensor | Number | None = None, other: Tensor | Number | None = None
 ) -> Tensor:
-    """`input` where `condition` (bool), else `other`."""
-    check_condition(condition)
-    return _where(condition, input, other)
+    """`input` where `condition` (bool), else `other`. Of `condition` alone: the indices of its non-zero
+    elements, one vector per dimension."""
 
 
 @composite(surfaces=("vt", "Tensor"))

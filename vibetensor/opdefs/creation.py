@@ -76,6 +76,18 @@ def _(grad, diagonal):
     return triu(grad, diagonal)
 
 
+@composite(surfaces=("Tensor",))
+def tril_(input: Tensor, diagonal: int = 0) -> Tensor:
+    """The lower triangle, in place."""
+    return copy_(input, tril(input, diagonal))
+
+
+@composite(surfaces=("Tensor",))
+def triu_(input: Tensor, diagonal: int = 0) -> Tensor:
+    """The upper triangle, in place."""
+    return copy_(input, triu(input, diagonal))
+
+
 # --- random numbers ----------------------------------------------------------------------------------
 
 RANDOM = ("int seed", "int offset")

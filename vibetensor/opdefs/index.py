@@ -1,7 +1,7 @@
 """Indexing, gathering, joining, sorting."""
 from __future__ import annotations
 
-from . import Number, Scalar, Tensor, composite, handwritten, kernel, manual
+from . import Scalar, Tensor, composite, handwritten, kernel, manual
 
 
 @kernel(surfaces=("vt", "Tensor", "out"), values=("int dim",), differentiable=("input",))
@@ -12,7 +12,7 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
 @gather.prepare
 def _(input, dim, index):
     dim = wrap_dim(dim, input.ndim)
-    check_index("gather", index)
+    index = long_index("gather", index)
     check_gather("gather", input, dim, index)
     return tensor_new_like(index, input.dtype)
 
@@ -33,7 +33,7 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
 @scatter_add.prepare
 def _(input, dim, index, src):
     dim = wrap_dim(dim, input.ndim)
-    check_index("scatter_add", index)
+    index = long_index("scatter_add", index)
     check_scatter("scatter_add", input, dim, index, src)
 
 
@@ -43,7 +43,7 @@ def _(grad, dim, index):
 
 
 @kernel(
-    "scatter", surfaces=(), values=("int dim",), mutates=True, differentiable=("input", "src"),
+    "scatter", surfaces=("inplace",), values=("int dim",), mutates=True, differentiable=("input", "src"),
     node="Scatter",
 )
 def _scatter(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ def _scatter(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
 @_scatter.prepare
 def _(input, dim, index, src):
     dim = wrap_dim(dim, input.ndim)
-    check_index("scatter", index)
+    index = long_index("scatter", index)
     check_scatter("scatter", input, dim, index, src)
 
 
@@ -63,9 +63,20 @@ def _(grad, dim, index):
 
 
 @composite(surfaces=("vt", "Tensor"))
-def scatter(input: Tensor, dim: int, index: Tensor, src: Tensor | Number) -> Tensor:
-    """`input` with `src` (a tensor or a number) written at the places that `index` names along `dim`."""
-    return _scatter(input, dim, index, scatter_source(input, index, src))
+def scatter(
+    input: Tensor, dim: int, index: Tensor, src: object = None, *, value: object = None
+) -> Tensor:
+    """`input` with `src` (a tensor or a number; or `value`, a number) written at the places that `index`
+    names along `dim`."""
+    return _scatter(input, dim, index, scatter_source(input, index, src, value))
+
+
+@composite(surfaces=("Tensor",))
+def scatter_(
+    input: Tensor, dim: int, index: Tensor, src: object = None, *, value: object = None
+) -> Tensor:
+    """The same in place."""
+    return _scatter_(input, dim, index, scatter_source(input, index, src, value))
 
 
 @kernel(surfaces=("vt", "Tensor", "out"), values=("int dim",), differentiable=("input",))
@@ -98,6 +109,7 @@ def _(input, dim, index, source, alpha):
     dim = wrap_dim(dim, input.ndim)
     check_index_vector("index_add", index)
     check_index_add(input, dim, index, source)
+    check_fill(alpha, input.dtype)
 
 
 @index_add.grad
@@ -205,6 +217,7 @@ def _sort(
 @_sort.prepare
 def _(input, dim, descending, stable):
     dim = wrap_dim(dim, input.ndim)
+    check_sort(input)
     return tensor_empty_like(input, input.dtype), tensor_empty_like(input, VT_I64)
 
 
@@ -320,7 +333,7 @@ def _index(
     input: Tensor, indices: list[Tensor | None], shape: list[int], order: list[int]
 ) -> Tensor:
     """The canonical advanced read (ops/manual.pyx); `shape` is the result's, `order` where each
-    canonical dimension stands in it."""
+    canonical dimension stands in it (None: in order)."""
 
 
 @_index.prepare

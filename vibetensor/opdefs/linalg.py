@@ -219,9 +219,13 @@ def _(grad, grad_output, input, input_shape, stride, padding, dilation, groups):
 @composite(surfaces=("vt", "nn.functional"))
 def conv1d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | list[int] = 1,
-    padding: int | list[int] = 0, dilation: int | list[int] = 1, groups: int = 1,
+    padding: object = 0, dilation: int | list[int] = 1, groups: int = 1,
 ) -> Tensor:
-    """The cross-correlation of input (N, C_in, L) or (C_in, L) with weight (C_out, C_in / groups, K)."""
+    """The cross-correlation of input (N, C_in, L) or (C_in, L) with weight (C_out, C_in / groups, K).
+
+    `padding` is the number of zeros at both ends, "valid" for none, or "same" for as many as keep the
+    length (`stride` must be 1 then).
+    """
     return conv1d_composite(input, weight, bias, stride, padding, dilation, groups)
 
 

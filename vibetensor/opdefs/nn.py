@@ -217,9 +217,7 @@ def rms_norm(
 
     `eps` is the machine epsilon of the dtype by default. Zhang and Sennrich, arXiv 1910.07467.
     """
-    return _rms_norm(
-        input, normalized_shape, weight, default_epsilon(input) if eps is None else eps
-    )[0]
+    return rms_norm_composite(input, normalized_shape, weight, eps)
 
 
 # --- losses ----------------------------------------------------------------------------------------------

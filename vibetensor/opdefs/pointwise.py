@@ -30,6 +30,11 @@ def add(input: Tensor | Number, other: Tensor | Number, *, alpha: Scalar = 1) ->
     """
 
 
+@add.prepare
+def _(input, other, alpha):
+    check_alpha(input, other, alpha)
+
+
 @add.grad
 def _(grad, alpha):
     return grad, grad if alpha == 1 else grad * alpha.conjugate()
@@ -38,6 +43,12 @@ def _(grad, alpha):
 @pointwise("sub", dtypes=NUMERIC, aliases=("subtract",), operators=("__sub__", "__isub__"))
 def sub(input: Tensor | Number, other: Tensor | Number, *, alpha: Scalar = 1) -> Tensor:
     """``input - alpha * other``, broadcast and promoted; bool tensors are refused."""
+
+
+@sub.prepare
+def _(input, other, alpha):
+    check_subtraction(input, other)
+    check_alpha(input, other, alpha)
 
 
 @sub.grad
@@ -118,6 +129,11 @@ def neg(input: Tensor) -> Tensor:
     """``-input``."""
 
 
+@neg.prepare
+def _(input):
+    check_negation(input)
+
+
 @neg.grad
 def _(grad):
     return -grad
@@ -169,7 +185,7 @@ def _(grad, input, exponent, result):
     )
 
 
-@pointwise("square", dtypes=NUMERIC, surfaces=UNARY, node="Pow")
+@pointwise("square", dtypes=NUMERIC, promote="integer", surfaces=UNARY, node="Pow")
 def square(input: Tensor) -> Tensor:
     """``input * input``."""
 
@@ -227,14 +243,14 @@ def _(grad, result):
     return grad * conj(result)
 
 
-@pointwise("expm1", dtypes=FLOATING, promote="float", surfaces=UNARY)
+@pointwise("expm1", dtypes=FLOATING + COMPLEX, promote="float", surfaces=UNARY)
 def expm1(input: Tensor) -> Tensor:
     """``exp(input) - 1``, accurate near 0."""
 
 
 @expm1.grad
 def _(grad, result):
-    return grad * (result + 1)
+    return grad * conj(result + 1)
 
 
 @pointwise("log", dtypes=FLOATING + COMPLEX, promote="float", surfaces=UNARY)
@@ -247,24 +263,24 @@ def _(grad, input):
     return grad / conj(input)
 
 
-@pointwise("log1p", dtypes=FLOATING, promote="float", surfaces=UNARY)
+@pointwise("log1p", dtypes=FLOATING + COMPLEX, promote="float", surfaces=UNARY)
 def log1p(input: Tensor) -> Tensor:
     """``log(1 + input)``, accurate near 0."""
 
 
 @log1p.grad
 def _(grad, input):
-    return grad / (input + 1)
+    return grad / conj(input + 1)
 
 
-@pointwise("log2", dtypes=FLOATING, promote="float", surfaces=UNARY)
+@pointwise("log2", dtypes=FLOATING + COMPLEX, promote="float", surfaces=UNARY)
 def log2(input: Tensor) -> Tensor:
     """The logarithm to base 2."""
 
 
 @log2.grad
 def _(grad, input):
-    return grad / (input * 0.6931471805599453)
+    return grad / conj(input * 0.6931471805599453)
 
 
 @pointwise("sqrt", dtypes=FLOATING + COMPLEX, promote="float", surfaces=UNARY)

@@ -4,12 +4,12 @@ from cpython.long cimport PyLong_CheckExact
 from cpython.ref cimport PyObject
 from cpython.tuple cimport PyTuple_GET_SIZE
 
-from vibetensor.core.errors cimport wrong_choice, wrong_type
+from vibetensor.core.errors cimport read_only, wrong_choice, wrong_type
 from vibetensor.core.iterator cimport check_no_internal_overlap, copy_into, prepare_out
 from vibetensor.core.random cimport Generator
 from vibetensor.core.interop cimport is_numpy_array, tensor_from_numpy
 from vibetensor.core.tensor cimport bump_version, tensor_wrap_number
-from vibetensor.core.types cimport vt_grad_enabled
+from vibetensor.core.types cimport VT_STORAGE_READONLY, vt_grad_enabled
 from vibetensor.autograd.node cimport needs_grad
 
 cdef extern from "Python.h":
@@ -159,6 +159,8 @@ cdef Tensor operand(object value):
 cdef Tensor out_arg(str op, tuple inputs, object out):
     if not isinstance(out, Tensor):
         wrong_type(op, "out", 0, "Tensor", out)
+    if (<Tensor>out).storage.flags & VT_STORAGE_READONLY:
+        read_only()
     check_differentiable(op, inputs, <Tensor>out)
     return <Tensor>out
 

@@ -2,19 +2,36 @@
 from libc.stdint cimport int64_t
 
 from vibetensor.core.tensor cimport Tensor
+from vibetensor.core.types cimport VT_BOOL
 
 
+# Number `alpha` of an addition against the dtype of its result.
+cdef int check_other_alpha(Tensor input, Tensor other, object alpha) except -1
+cdef inline int check_alpha(Tensor input, Tensor other, object alpha) except -1:
+    return 0 if alpha is 1 else check_other_alpha(input, other, alpha)
+cdef int refuse_bool_subtraction(bint both) except -1
+cdef inline int check_subtraction(Tensor input, Tensor other) except -1:
+    if input.dtype == VT_BOOL or other.dtype == VT_BOOL:
+        refuse_bool_subtraction(input.dtype == other.dtype)
+    return 0
+cdef inline int check_negation(Tensor input) except -1:
+    if input.dtype == VT_BOOL:
+        refuse_bool_negation()
+    return 0
+cdef int refuse_bool_negation() except -1
+# An index in int64.
+cdef Tensor long_index(str op, Tensor index)
 cdef int check_matrices(str op, Tensor input) except -1
 cdef int check_floating(str op, Tensor input) except -1
 cdef int check_range(str op, double low, double high) except -1
 cdef int check_std(str op, double std) except -1
 cdef int check_probability(str op, double p) except -1
 cdef int check_multinomial(Tensor input, int64_t num_samples, bint replacement) except -1
-cdef int check_index(str op, Tensor index) except -1
 cdef int check_index_vector(str op, Tensor index) except -1
 cdef int check_gather(str op, Tensor input, int dim, Tensor index) except -1
 cdef int check_scatter(str op, Tensor input, int dim, Tensor index, Tensor src) except -1
 cdef int check_index_add(Tensor input, int dim, Tensor index, Tensor source) except -1
+cdef int check_sort(Tensor input) except -1
 cdef int check_topk(Tensor input, int64_t k, int dim) except -1
 cdef int check_same_dtype(str op, Tensor a, Tensor b) except -1
 cdef int check_mm(str op, Tensor a, Tensor b) except -1
@@ -27,6 +44,7 @@ cdef int check_condition(Tensor condition) except -1
 cdef int check_integer_power(Tensor input, Tensor exponent) except -1
 cdef int bad_rounding_mode(object mode) except -1
 # Checks the arguments of a norm; the number of elements per row.
+cdef int check_normalized_shape(Tensor input, tuple shape, tuple parameters) except -1
 cdef int64_t check_normalized(str op, Tensor input, tuple shape, Tensor weight, Tensor bias) except -1
 
 # --- random numbers -------------------------------------------------------------------------------

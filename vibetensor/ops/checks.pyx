@@ -1,4 +1,5 @@
 """Argument checks and output shapes (see checks.pxd)."""
+from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t
 
 from vibetensor.core.dtype cimport dtype_name, dtype_scalar_name
@@ -8,13 +9,51 @@ from vibetensor.core.tensor cimport (
     tensor_shape, tensor_update,
 )
 from vibetensor.core.types cimport *
-from vibetensor.core.iterator cimport as_contiguous
+from vibetensor.core.iterator cimport as_contiguous, cast, result_type
 from vibetensor.core.views cimport can_view, view_view, wrap_dim
 from vibetensor.ops.entries cimport op_zero_
 
 
 cdef str shape_text(Tensor t):
     return "x".join([str(s) for s in tensor_shape(t)])
+
+
+cdef int check_other_alpha(Tensor input, Tensor other, object alpha) except -1:
+    cdef PyObject* operands[2]
+    operands[0] = <PyObject*>input
+    operands[1] = <PyObject*>other
+    cdef int dtype = result_type(operands, 2, 0)
+    if isinstance(alpha, bool):
+        if dtype != VT_BOOL:
+            raise RuntimeError("Boolean alpha only supported for Boolean results.")
+    elif isinstance(alpha, float) and dtype < VT_F16:
+        raise RuntimeError(
+            "For integral input tensors, argument alpha must not be a floating point number."
+        )
+    elif isinstance(alpha, complex) and dtype < VT_C64:
+        raise RuntimeError(
+            "For non-complex input tensors, argument alpha must not be a complex number."
+        )
+    return 0
+
+
+cdef int refuse_bool_subtraction(bint both) except -1:
+    if both:
+        raise RuntimeError(
+            "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or "
+            "`logical_xor()` operator instead."
+        )
+    raise RuntimeError(
+        "Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to "
+        "invert a mask, use the `~` or `logical_not()` operator instead."
+    )
+
+
+cdef int refuse_bool_negation() except -1:
+    raise RuntimeError(
+        "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a "
+        "mask, use the `~` or `logical_not()` operator instead."
+    )
 
 
 cdef int check_matrices(str op, Tensor input) except -1:
@@ -68,10 +107,10 @@ cdef int check_multinomial(Tensor input, int64_t num_samples, bint replacement) 
     return 0
 
 
-cdef int check_index(str op, Tensor index) except -1:
-    if index.dtype != VT_I64:
-        raise RuntimeError(f"{op}(): Expected dtype int64 for index")
-    return 0
+cdef Tensor long_index(str op, Tensor index):
+    if index.dtype != VT_I64 and index.dtype != VT_I32:
+        raise RuntimeError(f"{op}(): Expected dtype int32/int64 for index")
+    return cast(index, VT_I64)
 
 
 cdef int check_index_vector(str op, Tensor index) except -1:
@@ -163,7 +202,15 @@ cdef int check_index_add(Tensor input, int dim, Tensor index, Tensor source) exc
     return 0
 
 
+cdef int check_sort(Tensor input) except -1:
+    if input.dtype >= VT_C64:
+        raise RuntimeError("Sort does not support complex dtypes on CPU")
+    return 0
+
+
 cdef int check_topk(Tensor input, int64_t k, int dim) except -1:
+    if input.dtype == VT_BOOL:
+        raise RuntimeError("topk does not support bool dtypes on CPU")
     if k < 0 or k > (input.sizes[dim] if input.ndim > 0 else 1):
         raise RuntimeError("selected index k out of range")
     return 0
@@ -303,7 +350,7 @@ cdef int bad_rounding_mode(object mode) except -1:
     )
 
 
-cdef int64_t check_normalized(str op, Tensor input, tuple shape, Tensor weight, Tensor bias) except -1:
+cdef int check_normalized_shape(Tensor input, tuple shape, tuple parameters) except -1:
     cdef int n = <int>len(shape), i
     cdef bint match = n <= input.ndim
     if n < 1:
@@ -318,12 +365,19 @@ cdef int64_t check_normalized(str op, Tensor input, tuple shape, Tensor weight, 
             f"Given normalized_shape={list(shape)}, expected input with shape "
             f"{['*', *shape]}, but got input of size{list(tensor_shape(input))}"
         )
-    for name, t in (("weight", weight), ("bias", bias)):
+    for name, t in parameters:
         if t is not None and t.shape != shape:
             raise RuntimeError(
                 f"Expected {name} to be of same shape as normalized_shape, but got {name} of shape "
                 f"{list(t.shape)} and normalized_shape = {list(shape)}"
             )
+    return 0
+
+
+cdef int64_t check_normalized(str op, Tensor input, tuple shape, Tensor weight, Tensor bias) except -1:
+    parameters = (("weight", weight), ("bias", bias))
+    check_normalized_shape(input, shape, parameters)
+    for name, t in parameters:
         if t is not None and (<Tensor>t).dtype != input.dtype:
             raise RuntimeError(
                 f"{op}(): expected {name} to have the dtype of input, "
@@ -480,6 +534,6 @@ cdef Tensor flat_rows(Tensor input):
 
 
 cdef double default_epsilon(Tensor input) except -1:
-    if input.dtype == VT_F64:
+    if input.dtype == VT_F64 or input.dtype == VT_C128:
         return 2.220446049250313e-16
     return 1.1920928955078125e-07

@@ -24,7 +24,9 @@ cdef Tensor stack_composite(tuple tensors, int64_t dim)
 cdef tuple split_sizes(Tensor input, object sizes, int64_t dim)
 cdef tuple chunk_sizes(Tensor input, int64_t chunks, int64_t dim)
 cdef Tensor masked_select_composite(Tensor input, Tensor mask)
-cdef Tensor scatter_source(Tensor input, Tensor index, Tensor src)
+cdef Tensor scatter_source(Tensor input, Tensor index, object src, object value)
+# The dtype of the condition, and that numbers fit in the dtype of the result.
+cdef int check_where(Tensor condition, Tensor input, Tensor other) except -1
 cdef Tensor one_hot_composite(Tensor input, int64_t num_classes)
 # --- products ---
 cdef Tensor matmul_composite(Tensor a, Tensor b)
@@ -36,6 +38,7 @@ cdef Tensor cross_entropy_composite(Tensor input, Tensor target, Tensor weight, 
                                     object reduction, double label_smoothing)
 cdef Tensor nll_composite(Tensor input, Tensor target, Tensor weight, int64_t ignore_index,
                           object reduction)
+cdef Tensor rms_norm_composite(Tensor input, tuple normalized_shape, Tensor weight, object eps)
 cdef Tensor embedding_composite(Tensor input, Tensor weight, object padding_idx, object max_norm,
                                 double norm_type, bint scale_grad_by_freq, bint sparse)
 cdef Tensor sdpa_composite(Tensor query, Tensor key, Tensor value, Tensor mask, double dropout_p,

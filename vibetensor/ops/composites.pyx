@@ -2,16 +2,22 @@
 from cpython.ref cimport PyObject
 from libc.math cimport sqrt
 
+from vibetensor.core.errors cimport wrong_type
 from vibetensor.core.dtype cimport default_dtype_code, dtype_scalar_name, promote_codes
 from vibetensor.core.iterator cimport result_type
+from vibetensor.core.scalar cimport check_fill, check_fits, item_of
 from vibetensor.core.tensor cimport (
     F_CONTIGUOUS, F_WRAPPED_NUMBER, tensor_empty, tensor_same_shape, tensor_shape,
     tensor_wrap_number,
 )
 from vibetensor.core.types cimport *
 from vibetensor.core.views cimport wrap_dim, wrap_new_dim
-from vibetensor.ops.checks cimport check_condition, check_integer_power, new_zeros
+from vibetensor.ops.arguments cimport ints_arg, number_tensor_arg, scalar_arg
+from vibetensor.ops.checks cimport (
+    check_condition, check_integer_power, check_normalized_shape, default_epsilon, new_zeros,
+)
 from vibetensor.ops.entries cimport *
+from vibetensor.ops.formulas cimport affine, trailing_dims
 from vibetensor.ops.manual cimport place_of, to_place
 
 
@@ -39,7 +45,10 @@ cdef Tensor fill_any(Tensor input, Tensor value):
             f"dimensions."
         )
     if value.device_type == VT_CPU and not value.keyset & KEYS_AUTOGRAD:
-        return op__fill_(input, value.item())
+        number = item_of(value)
+        if value.flags & F_WRAPPED_NUMBER:
+            check_fill(number, input.dtype)
+        return op__fill_(input, number)
     return op_copy_(input, value, False)
 
 
@@ -69,10 +78,16 @@ cdef Tensor pow_composite(Tensor input, Tensor exponent):
     return op__pow(input, exponent)
 
 
-cdef object clamp_bound(object bound):
+cdef object clamp_bound(Tensor input, object bound):
     """A bound as a number, or as a tensor that may have a gradient."""
     if isinstance(bound, Tensor) and (<Tensor>bound).flags & F_WRAPPED_NUMBER:
-        return bound.item()
+        bound = bound.item()
+    if input.dtype >= VT_C64 or (isinstance(bound, complex) and input.dtype < VT_F16):
+        raise NotImplementedError("clamp is not supported for complex types")
+    if isinstance(bound, complex):
+        if bound.imag != 0:
+            raise RuntimeError("value cannot be converted to type double without overflow")
+        return bound.real
     return bound
 
 
@@ -96,8 +111,16 @@ cdef Tensor promoted(Tensor input, object bound):
     return op_to_dtype(input, result_type(operands, 2, 0))
 
 
+cdef int check_bounds(Tensor input, object low, object high) except -1:
+    if low is not None:
+        check_fill(low, input.dtype)
+    if high is not None:
+        check_fill(high, input.dtype)
+    return 0
+
+
 cdef Tensor clamp_composite(Tensor input, object low, object high):
-    low, high = clamp_bound(low), clamp_bound(high)
+    low, high = clamp_bound(input, low), clamp_bound(input, high)
     if low is None and high is None:
         raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
     if isinstance(low, Tensor) or isinstance(high, Tensor):
@@ -105,6 +128,7 @@ cdef Tensor clamp_composite(Tensor input, object low, object high):
             input = op_maximum(input, as_operand(low))
         return input if high is None else op_minimum(input, as_operand(high))
     input = promoted(promoted(input, low), high)
+    check_bounds(input, low, high)
     if high is None:
         return op__clamp_min(input, low)
     if low is None:
@@ -113,7 +137,7 @@ cdef Tensor clamp_composite(Tensor input, object low, object high):
 
 
 cdef Tensor clamp_inplace(Tensor input, object low, object high):
-    low, high = clamp_bound(low), clamp_bound(high)
+    low, high = clamp_bound(input, low), clamp_bound(input, high)
     if low is None and high is None:
         raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
     if isinstance(low, Tensor) or isinstance(high, Tensor):
@@ -124,6 +148,7 @@ cdef Tensor clamp_inplace(Tensor input, object low, object high):
             f"result type Float can't be cast to the desired output type "
             f"{dtype_scalar_name(input.dtype)}"
         )
+    check_bounds(input, low, high)
     if high is None:
         return op__clamp_min_(input, low)
     if low is None:
@@ -143,10 +168,8 @@ cdef Tensor fill_value(Tensor input, Tensor mask, Tensor value):
             f"masked_fill_ only supports a 0-dimensional value tensor, but got tensor with "
             f"{value.ndim} dimension(s)."
         )
-    if value.dtype >= VT_C64 and input.dtype < VT_C64:
-        raise RuntimeError(
-            f"value cannot be converted to type {dtype_scalar_name(input.dtype)} without overflow"
-        )
+    if value.device_type == VT_CPU:
+        check_fill(item_of(value), input.dtype)
     return op_to_dtype(value, input.dtype)
 
 
@@ -159,6 +182,11 @@ cdef Tensor var_composite(Tensor input, object dim, object unbiased, bint keepdi
         correction = 1 if unbiased is None or unbiased else 0
     if input.dtype < VT_F16:
         raise RuntimeError("std and var only support floating point and complex dtypes")
+    if input.dtype >= VT_C64:
+        # The variance of the two parts.
+        parts = op_view_as_real(input)
+        return op_add(op__var(op_select(parts, -1, 0), dim, correction, keepdim),
+                      op__var(op_select(parts, -1, 1), dim, correction, keepdim), 1)
     return op__var(input, dim, correction, keepdim)
 
 
@@ -328,11 +356,32 @@ cdef Tensor masked_select_composite(Tensor input, Tensor mask):
     return op_index_select(op_reshape(input, (-1,)), 0, op_reshape(places, (-1,)))
 
 
-cdef Tensor scatter_source(Tensor input, Tensor index, Tensor src):
+cdef Tensor scatter_source(Tensor input, Tensor index, object source, object value):
+    cdef Tensor src
+    if (source is None) == (value is None):
+        raise TypeError("scatter(): give either src or value")
+    if source is None:
+        source = scalar_arg("scatter", "value", 0, value)
+    src = <Tensor>source if isinstance(source, Tensor) else number_tensor_arg("scatter", "src", 4, source)
     if src.flags & F_WRAPPED_NUMBER:
+        check_fill(item_of(src), input.dtype)
         src = to_place(op_to_dtype(src, input.dtype), place_of(input))
         return op_expand(src, tensor_shape(index))
     return src
+
+
+cdef int check_where(Tensor condition, Tensor input, Tensor other) except -1:
+    cdef PyObject* operands[2]
+    cdef int dtype
+    check_condition(condition)
+    if (input.flags | other.flags) & F_WRAPPED_NUMBER:
+        operands[0] = <PyObject*>input
+        operands[1] = <PyObject*>other
+        dtype = result_type(operands, 2, 0)
+        for t in (input, other):
+            if (<Tensor>t).flags & F_WRAPPED_NUMBER and dtype != VT_F16 and dtype != VT_BF16:
+                check_fits(item_of(<Tensor>t), dtype)
+    return 0
 
 
 cdef Tensor one_hot_composite(Tensor input, int64_t num_classes):
@@ -454,9 +503,30 @@ cdef int64_t single(object value, str name) except? -1:
 
 cdef Tensor conv1d_composite(Tensor input, Tensor weight, Tensor bias, object stride, object padding,
                              object dilation, int64_t groups):
+    cdef Tensor out
+    cdef int64_t total
+    if isinstance(padding, str):
+        if padding == "valid":
+            padding = 0
+        elif padding != "same":
+            raise RuntimeError(f"Invalid padding string: {padding!r}")
+        elif single(stride, "stride") != 1:
+            raise RuntimeError("padding='same' is not supported for strided convolutions")
+    elif isinstance(padding, bool):
+        wrong_type("conv1d", "padding", 5, "int, tuple of ints or str", padding)
+    else:
+        padding = ints_arg("conv1d", "padding", 5, padding)
     if input.ndim == 2:
         return op_squeeze(conv1d_composite(op_unsqueeze(input, 0), weight, bias, stride, padding,
                                            dilation, groups), 0)
+    if isinstance(padding, str) and weight.ndim == 3:
+        # An odd total of zeros goes one more to the right: padding both ends by the larger half and
+        # dropping the first output is the same.
+        total = single(dilation, "dilation") * (weight.sizes[2] - 1)
+        out = op__conv1d(input, weight, bias, 1, (total + 1) // 2, single(dilation, "dilation"), groups)
+        return op_narrow(out, 2, 1, out.sizes[2] - 1) if total % 2 else out
+    if isinstance(padding, str):
+        padding = 0  # the weight is refused below
     return op__conv1d(input, weight, bias, single(stride, "stride"), single(padding, "padding"),
                       single(dilation, "dilation"), groups)
 
@@ -480,6 +550,12 @@ cdef Tensor cross_entropy_composite(Tensor input, Tensor target, Tensor weight, 
         raise RuntimeError(
             f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}"
         )
+    if target.dtype < VT_F16 or target.dtype >= VT_C64:
+        if input.ndim > 0 and tensor_same_shape(input, target):
+            raise RuntimeError(
+                f"Expected floating point type for target with class probabilities, got "
+                f"{dtype_scalar_name(target.dtype)}"
+            )
     if target.dtype >= VT_F16:
         return class_probabilities(input, target, weight, code, label_smoothing)
     return op__cross_entropy(input, target, weight, code, ignore_index, label_smoothing)[0]
@@ -528,6 +604,9 @@ cdef Tensor nll_composite(Tensor input, Tensor target, Tensor weight, int64_t ig
         )
     counted = op_ne(target, tensor_wrap_number(ignore_index))
     safe = op_masked_fill(target, op_logical_not(counted), tensor_wrap_number(0))
+    for end in (op_amin(safe, (), False), op_amax(safe, (), False)) if safe.numel else ():
+        if not 0 <= end.item() < input.sizes[d]:
+            raise IndexError(f"Target {end.item()} is out of bounds.")
     picked = op_squeeze(op_gather(input, d, op_unsqueeze(safe, d)), d)
     weights = op_to_dtype(counted, input.dtype)
     if weight is not None:
@@ -538,6 +617,17 @@ cdef Tensor nll_composite(Tensor input, Tensor target, Tensor weight, int64_t ig
         return loss
     total = op_sum(loss, None, False, -1)
     return total if code == 2 else total / op_sum(weights, None, False, -1)
+
+
+cdef Tensor rms_norm_composite(Tensor input, tuple normalized_shape, Tensor weight, object eps):
+    cdef double epsilon = default_epsilon(input) if eps is None else eps
+    if input.dtype < VT_C64:
+        return op__rms_norm(input, normalized_shape, weight, epsilon)[0]
+    # PyTorch's: the mean of squares, not of absolute squares.
+    check_normalized_shape(input, normalized_shape, (("weight", weight),))
+    dims = trailing_dims(input, len(normalized_shape))
+    square = op_mean(op_square(input), dims, True, -1)
+    return affine(op_mul(input, op_rsqrt(op_add(square, tensor_wrap_number(epsilon), 1))), weight, None)
 
 
 cdef Tensor embedding_composite(Tensor input, Tensor weight, object padding_idx, object max_norm,
@@ -590,6 +680,8 @@ cdef Tensor sdpa_composite(Tensor query, Tensor key, Tensor value, Tensor mask, 
                 f"attn_mask.dtype: {dtype_scalar_name(mask.dtype)} and  query.dtype: "
                 f"{dtype_scalar_name(query.dtype)} instead."
             )
+    if query.dtype < VT_F16:
+        raise RuntimeError(f"expected scalar type Float but found {dtype_scalar_name(query.dtype)}")
     if not 0 <= dropout_p <= 1:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {dropout_p}")
     factor = 1 / sqrt(<double>query.sizes[query.ndim - 1]) if scale is None else scale
@@ -660,5 +752,13 @@ cdef Tensor dropout_composite(Tensor input, double p, bint training, bint inplac
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
     if not training or p == 0 or input.numel == 0:
         return input
+    if p == 1:
+        zero = new_zeros(input, ())
+        return op_mul_(input, zero) if inplace else op_mul(input, zero)
+    if input.dtype < VT_F16:
+        raise RuntimeError(
+            f"result type Float can't be cast to the desired output type "
+            f"{dtype_scalar_name(input.dtype)}"
+        )
     out = <Tensor>op__dropout(input, p, None)[0]
     return op_copy_(input, out, False) if inplace else out

@@ -3,18 +3,24 @@ from libc.math cimport ceil
 from libc.stdint cimport int8_t
 
 from vibetensor.core.device cimport parse_device
-from vibetensor.core.dtype cimport default_complex_code, default_dtype_code, dtype_code, is_floating_code
+from vibetensor.core.dtype cimport default_complex_code, default_dtype_code, dtype_code, dtype_name, is_floating_code
 from vibetensor.core.errors cimport wrong_type
-from vibetensor.core.tensor cimport Tensor, tensor_empty, tensor_rebind, tensor_shape
+from vibetensor.core.tensor cimport Tensor, itemsize, tensor_empty, tensor_rebind, tensor_shape
 from vibetensor.core.tensor import install
 from vibetensor.core.types cimport *
-from vibetensor.ops.arguments cimport ints_arg
+from vibetensor.core.scalar cimport check_fill
+from vibetensor.ops.arguments cimport int_arg, ints_arg, scalar_arg
 from vibetensor.ops.devices cimport pinned_like
 from vibetensor.ops.entries cimport *
 from vibetensor.ops.support import publish
 
 
-cdef tuple sizes_of(str op, tuple size):
+cdef tuple sizes_of(str op, tuple size, object keyword=None):
+    """The sizes of ``op(2, 3)``, ``op((2, 3))`` or ``op(size=(2, 3))``."""
+    if keyword is not None:
+        if size:
+            raise TypeError(f"{op}() got multiple values for argument 'size'")
+        return ints_arg(op, "size", 1, keyword)
     if len(size) == 1 and isinstance(size[0], (tuple, list)):
         return ints_arg(op, "size", 1, size[0])
     return ints_arg(op, "size", 1, size)
@@ -53,24 +59,24 @@ cdef int code_or_default(object dtype) except -2:
     return default_dtype_code() if code < 0 else code
 
 
-def empty(*size, out=None, dtype=None, device=None, requires_grad=False, pin_memory=False):
+def empty(*args, size=None, out=None, dtype=None, device=None, requires_grad=False, pin_memory=False):
     """Uninitialised memory of shape `size` (ints or one sequence)."""
-    return finish(make(sizes_of("empty", size), code_or_default(dtype), device, pin_memory), out, requires_grad)
+    return finish(make(sizes_of("empty", args, size), code_or_default(dtype), device, pin_memory), out, requires_grad)
 
 
-def zeros(*size, out=None, dtype=None, device=None, requires_grad=False, pin_memory=False):
+def zeros(*args, size=None, out=None, dtype=None, device=None, requires_grad=False, pin_memory=False):
     """Zeros of shape `size` (ints or one sequence).
 
     >>> vt.zeros(2)
     tensor([0., 0.])
     """
-    t = op_zero_(make(sizes_of("zeros", size), code_or_default(dtype), device, pin_memory))
+    t = op_zero_(make(sizes_of("zeros", args, size), code_or_default(dtype), device, pin_memory))
     return finish(t, out, requires_grad)
 
 
-def ones(*size, out=None, dtype=None, device=None, requires_grad=False, pin_memory=False):
+def ones(*args, size=None, out=None, dtype=None, device=None, requires_grad=False, pin_memory=False):
     """Ones of shape `size` (ints or one sequence)."""
-    t = op__fill_(make(sizes_of("ones", size), code_or_default(dtype), device, pin_memory), 1)
+    t = op__fill_(make(sizes_of("ones", args, size), code_or_default(dtype), device, pin_memory), 1)
     return finish(t, out, requires_grad)
 
 
@@ -84,29 +90,35 @@ cdef int code_of_number(object value) except -2:
 
 def full(size, fill_value, *, out=None, dtype=None, device=None, requires_grad=False):
     """`fill_value` everywhere, of shape `size`; the dtype follows the value unless given."""
-    if isinstance(fill_value, Tensor):
-        fill_value = fill_value.item()
+    if isinstance(size, int):
+        wrong_type("full", "size", 1, "tuple of ints", size)
+    fill_value = scalar_arg("full", "fill_value", 2, fill_value)
     cdef int code = dtype_code(dtype)
     if code < 0:
         code = code_of_number(fill_value)
+    check_fill(fill_value, code)
     t = op__fill_(make(ints_arg("full", "size", 1, size), code, device), fill_value)
     return finish(t, out, requires_grad)
 
 
-cdef object number(object x):
-    return x.item() if isinstance(x, Tensor) else x
+cdef object real_number(str op, str name, object x):
+    x = scalar_arg(op, name, 0, x)
+    if isinstance(x, complex):
+        raise RuntimeError("value cannot be converted to type double without overflow")
+    return x
 
 
-def arange(start, end=None, step=1, *, out=None, dtype=None, device=None, requires_grad=False):
+def arange(start=None, end=None, step=1, *, out=None, dtype=None, device=None, requires_grad=False):
     """``start, start + step, ...`` up to `end`, which is not included; int64 if all are ints.
 
     >>> vt.arange(3)
     tensor([0, 1, 2])
     """
     cdef int code = dtype_code(dtype)
-    start, end, step = number(start), number(end), number(step)
     if end is None:
         start, end = 0, start
+    start = real_number("arange", "start", 0 if start is None else start)
+    end, step = real_number("arange", "end", end), real_number("arange", "step", step)
     integers = isinstance(start, int) and isinstance(end, int) and isinstance(step, int)
     if code < 0:
         code = VT_I64 if integers else default_dtype_code()
@@ -126,15 +138,23 @@ def arange(start, end=None, step=1, *, out=None, dtype=None, device=None, requir
 
 def linspace(start, end, steps, *, out=None, dtype=None, device=None, requires_grad=False):
     """`steps` evenly spaced values from `start` to `end`, both included."""
+    cdef int code = code_or_default(dtype)
+    steps = int_arg("linspace", "steps", 3, steps)
+    start, end = scalar_arg("linspace", "start", 1, start), scalar_arg("linspace", "end", 2, end)
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
-    t = make((steps,), code_or_default(dtype), device)
-    return finish(op_linspace_(t, number(start), number(end)), out, requires_grad)
+    check_fill(start, code)
+    check_fill(end, code)
+    return finish(op_linspace_(make((steps,), code, device), start, end), out, requires_grad)
 
 
 def eye(n, m=None, *, out=None, dtype=None, device=None, requires_grad=False):
     """The (n, m) matrix with ones on the diagonal, zeros elsewhere."""
-    t = op_zero_(make((n, n if m is None else m), code_or_default(dtype), device))
+    n = int_arg("eye", "n", 1, n)
+    m = n if m is None else int_arg("eye", "m", 2, m)
+    if n < 0 or m < 0:
+        raise RuntimeError(f"n and m must be greater or equal to 0, got {n} and {m}")
+    t = op_zero_(make((n, m), code_or_default(dtype), device))
     op__fill_(op_diagonal(t, 0, 0, 1), 1)
     return finish(t, out, requires_grad)
 
@@ -143,27 +163,27 @@ cdef Tensor random_memory(str op, tuple size, object dtype, object device, bint 
     cdef int code = code_or_default(dtype)
     if not is_floating_code(code):
         raise NotImplementedError(f'"{op}" not implemented for dtype {dtype}')
-    return make(sizes_of(op, size), code, device, pinned)
+    return make(size, code, device, pinned)
 
 
-def rand(*size, generator=None, out=None, dtype=None, device=None, requires_grad=False,
+def rand(*args, size=None, generator=None, out=None, dtype=None, device=None, requires_grad=False,
          pin_memory=False):
     """Numbers drawn uniformly from [0, 1)."""
-    t = op_uniform_(random_memory("rand", size, dtype, device, pin_memory), 0, 1, generator)
+    t = op_uniform_(random_memory("rand", sizes_of("rand", args, size), dtype, device, pin_memory), 0, 1, generator)
     return finish(t, out, requires_grad)
 
 
-def randn(*size, generator=None, out=None, dtype=None, device=None, requires_grad=False,
+def randn(*args, size=None, generator=None, out=None, dtype=None, device=None, requires_grad=False,
           pin_memory=False):
     """Numbers drawn from the standard normal distribution."""
-    t = op_normal_(random_memory("randn", size, dtype, device, pin_memory), 0, 1, generator)
+    t = op_normal_(random_memory("randn", sizes_of("randn", args, size), dtype, device, pin_memory), 0, 1, generator)
     return finish(t, out, requires_grad)
 
 
 def normal(mean, std, size, *, generator=None, out=None, dtype=None, device=None,
            requires_grad=False):
     """Numbers drawn from the normal distribution of `mean` and `std`."""
-    t = op_normal_(random_memory("normal", (size,), dtype, device), mean, std, generator)
+    t = op_normal_(random_memory("normal", ints_arg("normal", "size", 3, size), dtype, device), mean, std, generator)
     return finish(t, out, requires_grad)
 
 
@@ -175,10 +195,21 @@ def randint(low, high=None, size=None, *, generator=None, out=None, dtype=None, 
         low, high, size = 0, low, high
     elif high is None:
         low, high = 0, low
+    low, high = int_arg("randint", "low", 1, low), int_arg("randint", "high", 2, high)
     if low >= high:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
     cdef int code = dtype_code(dtype)
-    t = make(ints_arg("randint", "size", 3, size), VT_I64 if code < 0 else code, device)
+    code = VT_I64 if code < 0 else code
+    if code <= VT_I64:
+        bits = <object>(1 if code == VT_BOOL else 8 * itemsize(code))
+        unsigned = code == VT_BOOL or code == VT_U8
+        least = 0 if unsigned else -(1 << (bits - 1))
+        most = (1 << bits) - 1 + least
+        if not least <= low <= most:
+            raise RuntimeError(f"from is out of bounds for {dtype_name(code)}")
+        if not least <= high - 1 <= most:
+            raise RuntimeError(f"to - 1 is out of bounds for {dtype_name(code)}")
+    t = make(ints_arg("randint", "size", 3, size), code, device)
     return finish(op__randint_(t, low, high, generator), out, requires_grad)
 
 
@@ -218,7 +249,10 @@ def new_ones(self, *size, dtype=None, device=None, requires_grad=False):
 
 def new_full(self, size, fill_value, *, dtype=None, device=None, requires_grad=False):
     """`fill_value` everywhere, of shape `size`, with the dtype and device of the tensor."""
-    t = op__fill_(made_like(<Tensor?>self, "new_full", (size,), dtype, device), fill_value)
+    fill_value = scalar_arg("new_full", "fill_value", 2, fill_value)
+    t = made_like(<Tensor?>self, "new_full", (size,), dtype, device)
+    check_fill(fill_value, (<Tensor>t).dtype)
+    op__fill_(<Tensor>t, fill_value)
     return finish(t, None, requires_grad)
 
 

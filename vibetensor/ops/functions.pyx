@@ -6,7 +6,10 @@ from vibetensor.core.errors cimport wrong_type
 from vibetensor.core.tensor cimport F_CONTIGUOUS, Tensor
 from vibetensor.core.tensor import install
 from vibetensor.core.types cimport *
-from vibetensor.ops.arguments cimport bool_arg, int_arg, ints_arg, varargs
+from vibetensor.ops.arguments cimport (
+    bool_arg, int_arg, ints_arg, number_tensor_arg, store_out, varargs,
+)
+from vibetensor.ops.composites cimport check_where
 from vibetensor.ops.entries cimport *
 from vibetensor.ops.support import publish
 
@@ -51,18 +54,24 @@ cdef object extremum(str op, object kind, object input, object dim, bint keepdim
         wrong_type(op, "input", 1, "Tensor", input)
     t = <Tensor>input
     if dim is None:
+        if t.numel == 0:
+            raise RuntimeError(
+                f"{op}(): Expected reduction dim to be specified for input.numel() == 0. Specify the "
+                f"reduction dim with the 'dim' argument."
+            )
         return op_amax(t, (), False) if largest else op_amin(t, (), False)
     if isinstance(dim, Tensor):
         return op_maximum(t, <Tensor>dim) if largest else op_minimum(t, <Tensor>dim)
     d = int_arg(op, "dim", 2, dim)
-    indices = op_argmax(t, d, True) if largest else op_argmin(t, d, True)
+    compared = op_to_dtype(t, VT_U8) if t.dtype == VT_BOOL else t
+    indices = op_argmax(compared, d, True) if largest else op_argmin(compared, d, True)
     values = op_gather(t, d, indices)
     if not keepdim and t.ndim > 0:
         values, indices = op_squeeze(values, d), op_squeeze(indices, d)
     return kind(values, indices)
 
 
-def max(input, dim=None, keepdim=False):
+def max(input, dim=None, keepdim=False, *, other=None):
     """The largest element, or the named tuple (values, indices) along `dim`; NaN wins.
 
     ``max(a, b)`` of two tensors is :func:`maximum`.
@@ -70,15 +79,15 @@ def max(input, dim=None, keepdim=False):
     >>> vt.max(vt.tensor([3, 1]))
     tensor(3)
     """
-    return extremum("max", Max, input, dim, keepdim, True)
+    return extremum("max", Max, input, dim if other is None else other, keepdim, True)
 
 
-def min(input, dim=None, keepdim=False):
+def min(input, dim=None, keepdim=False, *, other=None):
     """The smallest element, or the named tuple (values, indices) along `dim`; NaN wins.
 
     ``min(a, b)`` of two tensors is :func:`minimum`.
     """
-    return extremum("min", Min, input, dim, keepdim, False)
+    return extremum("min", Min, input, dim if other is None else other, keepdim, False)
 
 
 def nonzero(input, *, as_tuple=False):
@@ -96,23 +105,61 @@ def nonzero(input, *, as_tuple=False):
     return op_unbind(op_find(<Tensor>input), 1)
 
 
-def view(self, *size, dtype=None):
+cdef Tensor where_tensor(object condition, object input, object other):
+    if not isinstance(condition, Tensor):
+        wrong_type("where", "condition", 1, "Tensor", condition)
+    if not isinstance(input, Tensor):
+        input = number_tensor_arg("where", "input", 2, input)
+    if not isinstance(other, Tensor):
+        other = number_tensor_arg("where", "other", 3, other)
+    check_where(<Tensor>condition, <Tensor>input, <Tensor>other)
+    return op__where(<Tensor>condition, <Tensor>input, <Tensor>other)
+
+
+def where(condition, input=None, other=None, *, out=None):
+    """`input` where `condition` (bool), else `other`; both may be numbers.
+
+    Of `condition` alone: the indices of its non-zero elements, as :func:`nonzero` with ``as_tuple=True``.
+
+    >>> vt.where(vt.tensor([True, False]), 1, 2)
+    tensor([1, 2])
+    """
+    if input is None and other is None and out is None:
+        return nonzero(condition, as_tuple=True)
+    result = where_tensor(condition, input, other)
+    return result if out is None else store_out("where", result, out)
+
+
+def _where_method(self, condition, other):
+    """The tensor where `condition` (bool), else `other`, a tensor or a number."""
+    return where_tensor(condition, <Tensor?>self, other)
+
+
+def view(self, *args, size=None, dtype=None):
     """The same elements in another shape: ``view(2, -1)`` (one size may be -1), or the same memory read as
     another dtype: ``view(vt.int32)``.
 
     Raises ``RuntimeError`` where the shape needs a copy; ``reshape`` makes one then.
     """
-    if dtype is None and len(size) == 1 and isinstance(size[0], dtype_type):
-        dtype = size[0]
+    if dtype is None and len(args) == 1 and isinstance(args[0], dtype_type):
+        dtype = args[0]
     if dtype is not None:
         return op_view_dtype(<Tensor?>self, dtype_code(dtype))
-    return op_view(<Tensor?>self, ints_arg("view", "size", 1, varargs("view", "size", size)))
+    if size is None:
+        if not args:
+            raise TypeError("view() missing 1 required positional argument: 'size'")
+        size = varargs("view", "size", args)
+    return op_view(<Tensor?>self, ints_arg("view", "size", 1, size))
 
 
 for _f in (max, min, nonzero, sort, topk):
     publish("vt", _f.__name__, _f)
     install(_f.__name__, _f)
 install("view", view)
+publish("vt", "where", where)
+_where_method.__name__ = "where"
+_where_method.__qualname__ = "Tensor.where"
+install("where", _where_method)
 
 
 # --- attributes that are views ---------------------------------------------------------------------------
@@ -135,6 +182,32 @@ def _mt(self):
     return op_transpose(t, -2, -1)
 
 
+def _h(self):
+    """The conjugate transpose of a matrix."""
+    cdef Tensor t = <Tensor?>self
+    if t.ndim != 2 and t.ndim != 0:
+        hint = " For batches of matrices, consider using tensor.mH" if t.ndim > 2 else ""
+        raise RuntimeError(
+            f"tensor.H is only supported on matrices (2-D tensors). Got {t.ndim}-D tensor.{hint}"
+        )
+    return op_conj(t if t.ndim == 0 else op_transpose(t, 0, 1))
+
+
+def _mh(self):
+    """The last two dimensions swapped, conjugated."""
+    cdef Tensor t = <Tensor?>self
+    if t.ndim == 1:
+        raise RuntimeError(
+            "tensor.mH is only supported on matrices or batches of matrices. Got 1-D tensor."
+        )
+    return op_conj(t if t.ndim == 0 else op_transpose(t, -2, -1))
+
+
+install("H", property(_h, doc="The conjugate transpose of a matrix."))
+install("mH", property(_mh, doc="The last two dimensions swapped, conjugated."))
+_mh.__name__ = "adjoint"
+_mh.__qualname__ = "Tensor.adjoint"
+install("adjoint", _mh)
 install("T", property(_t, doc="The dimensions in reverse order."))
 install("mT", property(_mt, doc="The last two dimensions swapped."))
 install("real", property(lambda self: op_real(<Tensor?>self), doc="The real part."))

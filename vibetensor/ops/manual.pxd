@@ -34,5 +34,5 @@ cdef tuple manual__sgd_(tuple params, tuple grads, tuple momentum_buffers, doubl
                         bint first, tuple numbers)
 cdef Tensor manual__grad_norm(tuple grads, double norm_type)
 cdef tuple manual__scale_(tuple tensors, Tensor scale)
-# The output of the advanced read, seen with the index dimensions first.
+# The output of the advanced read, seen with the index dimensions first; order None: it is so.
 cdef Tensor index_output(Tensor input, tuple shape, tuple order)

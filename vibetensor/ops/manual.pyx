@@ -5,6 +5,7 @@ from vibetensor.core.dtype cimport dtype_name, dtype_scalar_name
 from vibetensor.core.iterator cimport (
     copy_between, copy_into, float_value, int_value, read_element, run_kernel,
 )
+from vibetensor.core.scalar cimport check_fill
 from vibetensor.core.tensor cimport (
     F_CONTIGUOUS, bump_version, tensor_alias, tensor_array, tensor_empty, tensor_empty_like,
     tensor_is_dense, tensor_new, tensor_new_like, tensor_same_shape, tensor_shape, tensor_update,
@@ -99,6 +100,7 @@ cdef Tensor manual_ones_like(Tensor input, int dtype, bint requires_grad):
 
 
 cdef Tensor manual_full_like(Tensor input, object fill_value, int dtype, bint requires_grad):
+    check_fill(fill_value, input.dtype if dtype < 0 else dtype)
     return leaf(op__fill_(like(input, dtype), fill_value), requires_grad)
 
 
@@ -118,36 +120,61 @@ cdef Tensor manual_randn_like(Tensor input, int dtype, bint requires_grad):
 
 cdef tuple canonical(Tensor input, tuple indices):
     """(indices padded and broadcast, their shape, remaining shape, place of the index dimensions)."""
-    cdef Tensor t
-    cdef int i
-    indices = integer_indices(input, indices)
+    cdef Tensor t, first = None
+    cdef int i, low = 0, high = 0, count = 0
+    cdef bint same = True
+    cdef list padded
+    for x in indices:
+        if x is not None and (<Tensor>x).dtype != VT_I64:
+            indices = integer_indices(input, indices)
+            break
     if len(indices) > input.ndim:
         raise IndexError(
             f"too many indices for tensor of dimension {input.ndim} (got {len(indices)})"
         )
-    named = [i for i, x in enumerate(indices) if x is not None]
-    if not named:
-        raise RuntimeError("at least one index must be provided")
-    for i in named:
-        t = <Tensor>indices[i]
+    padded = list(indices)
+    for i in range(<int>len(padded)):
+        if padded[i] is None:
+            continue
+        t = <Tensor>padded[i]
         if t.dtype != VT_I64:
             raise IndexError(
                 f"tensors used as indices must be long, int, byte or bool tensors, got "
                 f"{dtype_name(t.dtype)}"
             )
+        if first is None:
+            first = t
+            low = i
+        else:
+            same = same and tensor_same_shape(t, first)
+        high = i
+        count += 1
+    if first is None:
+        raise RuntimeError("at least one index must be provided")
+    shape = tensor_shape(first)
+    if not same:
+        shape = expand_together(padded)
+    for i in range(<int>len(padded), input.ndim):
+        padded.append(None)
+    rest = tuple([input.sizes[i] for i in range(input.ndim) if padded[i] is None])
+    return tuple(padded), shape, rest, low if high - low + 1 == count else 0
+
+
+cdef tuple expand_together(list indices):
+    """Broadcasts index tensors to one shape, which it returns."""
+    cdef int i
+    named = [t for t in indices if t is not None]
     try:
-        shape = broadcast_shape([indices[i] for i in named])
+        shape = broadcast_shape(named)
     except RuntimeError:
-        shapes = ", ".join([str(list(tensor_shape(indices[i]))) for i in named])
+        shapes = ", ".join([str(list(tensor_shape(<Tensor>t))) for t in named])
         raise IndexError(
             f"shape mismatch: indexing tensors could not be broadcast together with shapes {shapes}"
         ) from None
-    padded = [None] * input.ndim
-    for i in named:
-        padded[i] = expand_view(<Tensor>indices[i], shape)
-    rest = tuple([input.sizes[i] for i in range(input.ndim) if padded[i] is None])
-    neighbours = named[-1] - named[0] + 1 == len(named)
-    return tuple(padded), shape, rest, named[0] if neighbours else 0
+    for i in range(<int>len(indices)):
+        if indices[i] is not None:
+            indices[i] = expand_view(<Tensor>indices[i], shape)
+    return shape
 
 
 cdef tuple integer_indices(Tensor input, tuple indices):
@@ -203,11 +230,13 @@ cdef tuple canonical_order(Py_ssize_t nindex, Py_ssize_t nrest, Py_ssize_t place
 
 cdef Tensor index_output(Tensor input, tuple shape, tuple order):
     cdef Tensor out = tensor_empty(shape, input.dtype, input.device_type, input.device_index)
-    return permute_view(out, order)
+    return out if order is None else permute_view(out, order)
 
 
 cdef Tensor manual_index(Tensor input, tuple indices):
     padded, shape, rest, place = canonical(input, indices)
+    if place == 0:  # the dimensions of the result are in the canonical order
+        return op__index(input, padded, shape + rest, None)
     result = rest[:place] + shape + rest[place:]
     order = canonical_order(len(shape), len(rest), place)
     out = op__index(input, padded, result, order)

@@ -1,9 +1,9 @@
 """Support of generated code (see support.pxd)."""
 from libc.stdlib cimport free, malloc
 
-from vibetensor.autograd.node cimport needs_grad
+from vibetensor.autograd.node cimport edge_wanted, needs_grad
 from vibetensor.core.device cimport device_object
-from vibetensor.core.errors cimport device_mismatch
+from vibetensor.core.errors cimport device_mismatch, read_only
 from vibetensor.core.iterator cimport check_no_internal_overlap, copy_into
 from vibetensor.core.tensor cimport (
     F_INFERENCE, fill_sizes, tensor_array, tensor_empty_like, tensor_shape,
@@ -39,13 +39,14 @@ cdef tuple gradient_tuple(Node node, PyObject** grads):
 
 
 cdef tuple wanted_edges(Node node):
-    return tuple([node.edges[i].target is not NULL for i in range(node.nedges)])
+    cdef int i
+    return tuple([edge_wanted(node, i) for i in range(node.nedges)])
 
 
 cdef int put_gradients(Node node, PyObject** out, object grads) except -1:
     cdef int i
     for i in range(node.nedges):
-        if node.edges[i].target is not NULL:
+        if edge_wanted(node, i):
             put_gradient(out, i, grads[i])
     return 0
 
@@ -73,6 +74,8 @@ cdef int begin_write(Tensor t) except -1:
             "Inplace update to inference tensor outside InferenceMode is not allowed. You can make a "
             "clone to get a normal tensor before doing inplace update."
         )
+    if t.storage.flags & VT_STORAGE_READONLY:
+        read_only()
     return check_no_internal_overlap(t)
 
 

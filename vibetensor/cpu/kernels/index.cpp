@@ -339,6 +339,9 @@ struct FlatIndex {
   }
 };
 
+// What PyTorch reports as a RuntimeError.
+vt_status as_bounds(vt_status status) { return status == VT_ERROR_INDEX ? VT_ERROR_BOUNDS : status; }
+
 }  // namespace
 
 // input, index (int64), out (of the index's shape); dim.
@@ -349,7 +352,7 @@ vt_status gather_cpu(const vt_array *a, const vt_value *v, vt_context *context) 
   w.lengthen_rows();
   IndexErrors errors;
   fetch_bytes<true>(w, size * wide, a[2].data, data_of<const int64_t>(a[1]), a[0].data, errors);
-  return errors.status(context);
+  return as_bounds(errors.status(context));
 }
 
 // out (holds the input), index (int64), source; dim. The last of several writes to a place stands.
@@ -357,7 +360,7 @@ vt_status scatter_cpu(const vt_array *a, const vt_value *v, vt_context *context)
   const int dim = static_cast<int>(v[0].i);
   const int64_t *places = data_of<const int64_t>(a[1]);
   const vt_status status = check_index(a[1], places, a[0], dim, context);
-  if (status != VT_OK) return status;
+  if (status != VT_OK) return as_bounds(status);
   const Walk w(a[2], a[1], a[0], dim);
   return dispatch_size(a[0].dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
@@ -370,7 +373,7 @@ vt_status scatter_add_cpu(const vt_array *a, const vt_value *v, vt_context *cont
   const int dim = static_cast<int>(v[0].i);
   const int64_t *places = data_of<const int64_t>(a[1]);
   const vt_status status = check_index(a[1], places, a[0], dim, context);
-  if (status != VT_OK) return status;
+  if (status != VT_OK) return as_bounds(status);
   return dispatch<kAll>(a[0].dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     return add_typed<T, false>(a[0], a[1], places, a[2], dim, acc_t<T>());
@@ -401,7 +404,7 @@ vt_status index_add_cpu(const vt_array *a, const vt_value *v, vt_context *contex
   const int dim = static_cast<int>(v[0].i);
   const int64_t *places = index.indices.data();
   const vt_status status = check_index(index.array, places, a[0], dim, context);
-  if (status != VT_OK) return status;
+  if (status != VT_OK) return a[0].ndim > 1 ? as_bounds(status) : status;
   const bool scaled = v[1].kind != VT_VALUE_INT || v[1].i != 1;
   return dispatch<kAll>(a[0].dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;

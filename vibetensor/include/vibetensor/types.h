@@ -84,7 +84,8 @@ typedef enum vt_status {
   VT_ERROR_DTYPE = 2,          /* NotImplementedError: no kernel for this dtype */
   VT_ERROR_INDEX = 3,          /* IndexError: detail[0] = index, [1] = dimension, [2] = its size */
   VT_ERROR_VALUE = 4,          /* RuntimeError with context->message */
-  VT_ERROR_ZERO_DIVISION = 5   /* RuntimeError "ZeroDivisionError" */
+  VT_ERROR_ZERO_DIVISION = 5,  /* RuntimeError "ZeroDivisionError" */
+  VT_ERROR_BOUNDS = 6          /* as VT_ERROR_INDEX, where PyTorch raises RuntimeError */
 } vt_status;
 
 /* Where a kernel runs, and where it leaves the detail of an error. */

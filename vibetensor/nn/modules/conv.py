@@ -67,7 +67,13 @@ class Conv1d(Module):
         self.dilation = (_single(dilation),)
         self.groups = groups
         self.padding = padding if isinstance(padding, str) else (_single(padding),)
-        self._zeros, self._surplus = self._resolve_padding()
+        if isinstance(padding, str):
+            if padding not in ("same", "valid"):
+                raise ValueError(
+                    f"Invalid padding string {padding!r}, should be one of {{'same', 'valid'}}"
+                )
+            if padding == "same" and self.stride != (1,):
+                raise ValueError("padding='same' is not supported for strided convolutions")
         self.weight = Parameter(
             vt.empty(
                 out_channels, in_channels // groups, *self.kernel_size, device=device, dtype=dtype
@@ -79,25 +85,6 @@ class Conv1d(Module):
             self.register_parameter("bias", None)
         self.reset_parameters()
 
-    def _resolve_padding(self) -> tuple[int, int]:
-        """Zeros at each end, and how many outputs to drop at the front.
-
-        An odd total of zeros goes one more to the right: padding both ends by the larger half and
-        dropping the first output is the same.
-        """
-        if not isinstance(self.padding, str):
-            return self.padding[0], 0
-        if self.padding not in ("same", "valid"):
-            raise ValueError(
-                f"Invalid padding string {self.padding!r}, should be one of {{'valid', 'same'}}"
-            )
-        if self.padding == "valid":
-            return 0, 0
-        if self.stride != (1,):
-            raise ValueError("padding='same' is not supported for strided convolutions")
-        total = self.dilation[0] * (self.kernel_size[0] - 1)
-        return (total + 1) // 2, total % 2
-
     def reset_parameters(self) -> None:
         """Draw weight and bias uniformly from +-1 / sqrt(fan_in)."""
         init.kaiming_uniform_(self.weight, a=math.sqrt(5))
@@ -108,12 +95,9 @@ class Conv1d(Module):
                 init.uniform_(self.bias, -bound, bound)
 
     def forward(self, input: Tensor) -> Tensor:
-        output = F.conv1d(
-            input, self.weight, self.bias, self.stride, self._zeros, self.dilation, self.groups
+        return F.conv1d(
+            input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
         )
-        if self._surplus:
-            output = output.narrow(-1, self._surplus, output.shape[-1] - self._surplus)
-        return output
 
     def extra_repr(self) -> str:
         parts = [
