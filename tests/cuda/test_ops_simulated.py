@@ -130,14 +130,12 @@ def test_every_kernel_is_linked(driver):
 
 # --- a training step -------------------------------------------------------------------------------------
 
-def small_gpt():
-    folder = pathlib.Path(__file__).parents[2] / "examples"
-    spec = importlib.util.spec_from_file_location("minigpt", folder / "minigpt.py")
-    example = sys.modules["minigpt"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
-    config = example.Config(context=16, dim=32, layers=2, heads=2, dropout=0.1)
-    model = example.build_model(vt, config).to("cuda")
-    return model, example.build_optimizer(vt, model, 1e-3)
+@pytest.fixture
+def small_gpt(driver, example):
+    module = example("minigpt")
+    config = module.Config(context=16, dim=32, layers=2, heads=2, dropout=0.1)
+    model = module.build_model(vt, config).to("cuda")
+    return model, module.build_optimizer(vt, model, 1e-3)
 
 
 def step(model, optimizer, tokens):
@@ -154,8 +152,8 @@ def step(model, optimizer, tokens):
 LAUNCHES = 146
 
 
-def test_a_training_step_neither_waits_nor_allocates(driver):
-    model, optimizer = small_gpt()
+def test_a_training_step_neither_waits_nor_allocates(driver, small_gpt):
+    model, optimizer = small_gpt
     tokens = vt.randint(0, 256, (4, 17), device="cuda")
     for _ in range(3):
         step(model, optimizer, tokens)
@@ -171,8 +169,8 @@ def test_a_training_step_neither_waits_nor_allocates(driver):
     assert driver.violations() == []
 
 
-def test_steps_leave_no_memory_behind(driver):
-    model, optimizer = small_gpt()
+def test_steps_leave_no_memory_behind(driver, small_gpt):
+    model, optimizer = small_gpt
     tokens = vt.randint(0, 256, (4, 17), device="cuda")
     seen = []
     for _ in range(6):

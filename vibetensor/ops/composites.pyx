@@ -604,9 +604,10 @@ cdef Tensor nll_composite(Tensor input, Tensor target, Tensor weight, int64_t ig
         )
     counted = op_ne(target, tensor_wrap_number(ignore_index))
     safe = op_masked_fill(target, op_logical_not(counted), tensor_wrap_number(0))
-    for end in (op_amin(safe, (), False), op_amax(safe, (), False)) if safe.numel else ():
-        if not 0 <= end.item() < input.sizes[d]:
-            raise IndexError(f"Target {end.item()} is out of bounds.")
+    if safe.numel > 0 and safe.device_type == VT_CPU:  # a device finds out in gather
+        for end in (op_amin(safe, (), False), op_amax(safe, (), False)):
+            if not 0 <= end.item() < input.sizes[d]:
+                raise IndexError(f"Target {end.item()} is out of bounds.")
     picked = op_squeeze(op_gather(input, d, op_unsqueeze(safe, d)), d)
     weights = op_to_dtype(counted, input.dtype)
     if weight is not None:

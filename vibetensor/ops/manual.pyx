@@ -125,7 +125,10 @@ cdef tuple canonical(Tensor input, tuple indices):
     cdef bint same = True
     cdef list padded
     for x in indices:
-        if x is not None and (<Tensor>x).dtype != VT_I64:
+        if x is not None and (
+            (<Tensor>x).dtype != VT_I64 or (<Tensor>x).device_type != input.device_type
+            or (<Tensor>x).device_index != input.device_index
+        ):
             indices = integer_indices(input, indices)
             break
     if len(indices) > input.ndim:
