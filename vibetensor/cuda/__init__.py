@@ -121,13 +121,6 @@ def is_built() -> bool:
     return find_spec("vibetensor.cuda._runtime") is not None
 
 
-def mem_get_info(device: Any = None) -> tuple[int, int]:
-    """Free and total bytes of a device, as its driver counts them."""
-    from vibetensor.cuda.devices import device_index
-
-    return _startup.runtime().memory_info(device_index(device, optional=True))
-
-
 def get_arch_list() -> list[str]:
     """The architectures that the kernels were compiled for; empty in a build without CUDA."""
     from os.path import exists, join

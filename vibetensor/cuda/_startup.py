@@ -88,11 +88,19 @@ def _fill_table() -> str | None:
 
 
 def install_simulated(devices: int, memory: int) -> None:
-    """Put the simulated driver in place of whatever is there; for vibetensor.testing.cuda."""
+    """Put a new simulated driver in place; for vibetensor.testing.cuda.
+
+    Raises
+    ------
+    RuntimeError
+        If an installed driver is in use, or the memory of a simulated one.
+    """
     global _runtime, _reason, _driver_in_table
     from vibetensor.cuda import _driver
 
     with _lock:
+        if _runtime is not None and not _runtime.is_simulated():
+            raise RuntimeError("this process uses a GPU; the simulated driver wants one of its own")
         remove_driver()
         _driver.simulate(devices, memory)
         _reason, _driver_in_table = None, True

@@ -100,6 +100,7 @@ class CUDAGraph:
         self._registered: list[Generator] = []
         self._draws: list[tuple[Generator, int]] = []
         self._numbers: _Numbers | None = None
+        self._changing = False  # whether any number in it is used
         self._advance: list[Callable[[], None]] = []
         self._parameters: list[Any] = []
         self._gradients: list[tuple[Any, Any]] = []
@@ -142,6 +143,7 @@ class CUDAGraph:
         _graphs.capture_begin(self._device, self._pool, _MODES[capture_error_mode])
         self._capturing = self._has_pool = True
         self._numbers = _Numbers(self._device)
+        self._changing = False
         started: list[Generator] = []
         try:
             for generator in {
@@ -166,6 +168,7 @@ class CUDAGraph:
     def number(self, get: Callable[[], float]) -> Tensor:
         """A 0-d float64 tensor that holds ``get()`` in each replay; for optimizers."""
         assert self._numbers is not None
+        self._changing = True
         return self._numbers.add("d", lambda: (float(get()),))[0]
 
     def after_replay(self, function: Callable[[], None]) -> None:
@@ -189,6 +192,7 @@ class CUDAGraph:
         if capture.active() is self:
             capture.set_active(None)
         self._draws = [(g, g._end_capture()) for g, _ in self._draws]
+        self._changing = self._changing or any(blocks for _, blocks in self._draws)
 
     def _abandon(self) -> None:
         """Ends a capture that is of no use."""
@@ -250,8 +254,8 @@ class CUDAGraph:
                 )
             self.instantiate()
         stream = current_stream(self._device)
-        assert self._numbers is not None
-        self._numbers.write(stream)
+        if self._changing and self._numbers is not None:
+            self._numbers.write(stream)
         _graphs.launch(self._device, self._exec, stream.cuda_stream)
         self._replayed_on.add(stream.cuda_stream)
         for generator, blocks in self._draws:
@@ -369,7 +373,7 @@ class graph:
     def __enter__(self) -> None:
         # What finalisers do would become part of the graph, or break it.
         gc.collect()
-        vt.cuda.synchronize(self.capture_stream.device)
+        _startup.runtime().synchronize(self.capture_stream.device_index)
         vt.cuda.empty_cache()
         self.stream_ctx.__enter__()
         try:

@@ -76,8 +76,6 @@ vt_status vt_cuda_memory_info(int device, size_t *free_bytes, size_t *total_byte
   return memory_info(device, free_bytes, total_bytes);
 }
 
-void vt_cuda_empty_cache(int device) { empty_cache(device); }
-
 vt_status vt_cuda_can_access_peer(int device, int peer, int *can) {
   return can_access_peer(device, peer, can);
 }

@@ -124,7 +124,7 @@ class SimulatedDriver:
 
 @contextmanager
 def simulated_driver(devices: int = 2, memory: int = 16 << 30) -> Iterator[SimulatedDriver]:
-    """The simulated driver in place of any other inside a ``with`` block.
+    """A simulated driver inside a ``with`` block.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def simulated_driver(devices: int = 2, memory: int = 16 << 30) -> Iterator[Simul
     Raises
     ------
     RuntimeError
-        If tensors of the driver in place are alive.
+        If tensors of a simulated driver are alive, or this process uses a GPU.
     """
     from vibetensor.cuda import _startup
 
