@@ -27,9 +27,9 @@ __device__ __forceinline__ int64_t class_of(const SampleValues &target, int64_t 
 template <class T>
 __device__ __forceinline__ void forward(const CrossEntropyArgs &a) {
   using V = acc_t<T>;
-  __shared__ alignas(16) OnlineSum<V> room[Group<V>::kRoom];
+  alignas(16) __shared__ OnlineSum<V> room[Group<V>::kRoom];
   __shared__ V spread_room[Group<V>::kRoom];
-  __shared__ alignas(16) Two<double> sums[kCrossEntropyThreads];
+  alignas(16) __shared__ Two<double> sums[kCrossEntropyThreads];
   Group<OnlineSum<V>> group(room);
   Group<V> spread_group(spread_room);
   const CrossEntropyOptions &o = a.options;
@@ -95,7 +95,7 @@ __device__ __forceinline__ void forward(const CrossEntropyArgs &a) {
 template <class T>
 __device__ __forceinline__ void finish(const CrossEntropyFinishArgs &a) {
   using V = acc_t<T>;
-  __shared__ alignas(16) Two<double> room[Group<double>::kRoom];
+  alignas(16) __shared__ Two<double> room[Group<double>::kRoom];
   Group<Two<double>> group(room);
   Two<double> s = {0., 0.};
   for (int64_t i = threadIdx.x; i < a.blocks; i += blockDim.x) {

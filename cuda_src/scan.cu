@@ -90,7 +90,7 @@ template <class T, class O>
 __device__ __forceinline__ void scan_rows(const ScanArgs &a) {
   using S = typename scan_type<T>::type;
   constexpr int I = kScanItems;
-  __shared__ alignas(16) char bytes[(Group<S>::kRoom + 2 * 32) * sizeof(S)];
+  alignas(16) __shared__ char bytes[(Group<S>::kRoom + 2 * 32) * sizeof(S)];
   S *room = reinterpret_cast<S *>(bytes) + Group<S>::kRoom;
   Group<S> group(reinterpret_cast<S *>(bytes));
   const int64_t line = int64_t(blockIdx.x) * blockDim.y + threadIdx.y, count = a.lines.count;

@@ -143,7 +143,7 @@ __device__ __forceinline__ void stream_long(const SoftmaxArgs &a) {
   using V = acc_t<T>;
   using State = typename Stream::State;
   constexpr int I = Stream::kInputs;
-  __shared__ alignas(16) char room[Group<State>::kRoom * sizeof(State)];
+  alignas(16) __shared__ char room[Group<State>::kRoom * sizeof(State)];
   Group<State> group(reinterpret_cast<State *>(room));
   int64_t at[3], stride[3];
   line_offsets(a.lines, blockIdx.x, at);
@@ -188,7 +188,7 @@ __device__ __forceinline__ void stream_columns(const SoftmaxArgs &a) {
   using V = acc_t<T>;
   using State = typename Stream::State;
   constexpr int I = Stream::kInputs;
-  __shared__ alignas(16) char bytes[kSoftmaxColumns * sizeof(State)];
+  alignas(16) __shared__ char bytes[kSoftmaxColumns * sizeof(State)];
   State *const room = reinterpret_cast<State *>(bytes);
   const int64_t line = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   const bool live = line < a.lines.count, log = a.log;

@@ -87,8 +87,18 @@ struct Reduce {
     }
   }
 
+  // Elements [from, to) of a run, the first of which has the number `number`.
+  static __device__ __forceinline__ void single_elements(const ReduceArgs &a, State &s,
+                                                         const T *run, int64_t from, int64_t to,
+                                                         int64_t number) {
+#pragma unroll 1
+    for (int64_t i = from + threadIdx.x; i < to; i += blockDim.x) {
+      fold_pack<1>(a, s, load_pack<T, 1>(run + i), number + i);
+    }
+  }
+
   static __device__ __forceinline__ void rows(const ReduceArgs &a) {
-    __shared__ alignas(16) char room[Group<State>::kRoom * sizeof(State)];
+    alignas(16) __shared__ char room[Group<State>::kRoom * sizeof(State)];
     const int64_t output = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
     int64_t offset[2] = {0, 0};
     State s = Op::start();
@@ -111,14 +121,10 @@ struct Reduce {
           first = begin + head;
           body = x + first;
         }
+        // In this order the elements of a thread have rising numbers, on which arg_reduce relies.
+        single_elements(a, s, x + begin, 0, head, begin);
         walk<K>(a, s, body, run ? 0 : begin, packs, K, first, run);
-        // The elements before, then those after the packs.
-        const int64_t rest = n - packs * K;
-#pragma unroll 1
-        for (int64_t i = threadIdx.x; i < rest; i += blockDim.x) {
-          const int64_t at = begin + (i < head ? i : i + packs * K);
-          fold_pack<1>(a, s, load_pack<T, 1>(x + at), at);
-        }
+        if (run) single_elements(a, s, x + begin, head + packs * K, n, begin);
       }
     }
     Group<State> group(reinterpret_cast<State *>(room));
@@ -206,7 +212,7 @@ struct Reduce {
   }
 
   static __device__ __forceinline__ void columns(const ReduceArgs &a) {
-    __shared__ alignas(16) char room[kReduceThreads * kColumns * sizeof(State)];
+    alignas(16) __shared__ char room[kReduceThreads * kColumns * sizeof(State)];
     if (kColumns > 1 && a.load == kLoadPacks) {
       column_block<kColumns>(a, reinterpret_cast<State *>(room));
     } else {
@@ -215,7 +221,7 @@ struct Reduce {
   }
 
   static __device__ __forceinline__ void finish(const ReduceArgs &a) {
-    __shared__ alignas(16) char room[kReduceThreads * sizeof(State)];
+    alignas(16) __shared__ char room[kReduceThreads * sizeof(State)];
     const int64_t output = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
     const State *const partial = reinterpret_cast<const State *>(a.partial);
     State s[1] = {Op::start()};

@@ -161,7 +161,8 @@ Scratch::Scratch(vt_context *ctx, size_t bytes) {
     data_ = block_data(block);
   } else {
     ctx->detail[0] = static_cast<int64_t>(bytes);
-    ctx->message = memory_error();
+    set_error(VT_ERROR_OUT_OF_MEMORY, "%s", memory_error());
+    ctx->message = last_error();
   }
 }
 

@@ -84,7 +84,8 @@ Stream *find_stream(CUstream handle) {
 
 CUresult cuInit(unsigned) {
   VT_SIMULATE(cuInit);
-  return CUDA_SUCCESS;
+  /* Where the system lends no addresses for the memory, there is no device. */
+  return prepare_memory() ? CUDA_SUCCESS : CUDA_ERROR_OPERATING_SYSTEM;
 }
 
 CUresult cuDriverGetVersion(int *version) {
