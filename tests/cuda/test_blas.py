@@ -160,7 +160,8 @@ def test_bias_and_addition_are_part_of_the_product(driver, stats):
     assert launches(driver, lambda: vt.addmm(bias, x, w.t(), alpha=2)) == [PRODUCT]
     full = zeros(5, 16)
     assert launches(driver, lambda: vt.addmm(full, x, w.t(), beta=0.5)) == [PRODUCT]
-    assert launches(driver, lambda: vt.addmm(full.t().contiguous().t(), x, w.t())) == [
+    transposed = full.t().contiguous().t()
+    assert launches(driver, lambda: vt.addmm(transposed, x, w.t())) == [
         "vt_strided_copy_4",
         PRODUCT,
     ]
