@@ -95,7 +95,8 @@ def embedding_backward(lib: Any, dtype: str) -> Callable[[], Any]:
 
 def parameters_of_a_gpt(lib: Any) -> list[Any]:
     """113 million float32 parameters with gradients, in the shapes of a GPT."""
-    shapes: list[tuple[int, ...]] = [(38400, 768)] + [(2304, 768), (768, 768), (3072, 768), (768, 3072)] * 12
+    block: list[tuple[int, ...]] = [(2304, 768), (768, 768), (3072, 768), (768, 3072)]
+    shapes: list[tuple[int, ...]] = [(38400, 768), *(block * 12)]
     shapes += [(768,)] * 48
     made = [lib.randn(*s, device="cuda").requires_grad_() for s in shapes]
     for parameter in made:

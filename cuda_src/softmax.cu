@@ -244,7 +244,7 @@ __device__ __forceinline__ void stream_columns(const SoftmaxArgs &a) {
 }  // namespace VT_NS
 
 #define VT_SOFTMAX_KERNEL(NAME, SUFFIX, THREADS, ...)                   \
-  extern "C" __global__ void __launch_bounds__(THREADS, 1)                 \
+  extern "C" __global__ void __launch_bounds__(THREADS, 1)              \
       vt_##NAME##_##SUFFIX(const __grid_constant__ vt::SoftmaxArgs a) { \
     vt::__VA_ARGS__(a);                                                 \
   }

@@ -18,7 +18,7 @@
 
 #include <stdint.h>
 
-enum { VT_DRAW_32 = 4, VT_DRAW_64 = 2 }; // elements per block
+enum { VT_DRAW_32 = 4, VT_DRAW_64 = 2 };  // elements per block
 
 static inline int64_t vt_philox_blocks(int kind, int64_t n) { return (n + kind - 1) / kind; }
 

@@ -59,8 +59,7 @@ VT_HD double random_log(double u) {
   const uint64_t bits = bit_cast<uint64_t>(u) - 0x3fe6a09e667f3bcdull + (1023ull << 52);
   const double e =
       bit_cast<double>((bits >> 52) | 0x4330000000000000ull) - (4503599627370496.0 + 1023.0);
-  const double f =
-      bit_cast<double>((bits & 0x000fffffffffffffull) + 0x3fe6a09e667f3bcdull) - 1.0;
+  const double f = bit_cast<double>((bits & 0x000fffffffffffffull) + 0x3fe6a09e667f3bcdull) - 1.0;
   const double s = f / (2.0 + f), z = s * s, half_square = 0.5 * f * f;
   double r = 0.14795948672175098;
   r = 0.15314050648046373 + z * r;
@@ -149,8 +148,7 @@ VT_HD double random_sqrt(double x) {
 // gives tails up to 6.7 sigma.
 VT_HD SinCos<float> normal_pair(uint32_t radius, uint32_t angle) {
   // The integer as a float, rounded once: its halves are exact.
-  const float whole =
-      float(int32_t(radius >> 16)) * 65536.0f + float(int32_t(radius & 0xffffu));
+  const float whole = float(int32_t(radius >> 16)) * 65536.0f + float(int32_t(radius & 0xffffu));
   const float u = whole * 0x1p-32f + 0x1p-33f;
   const float r = random_sqrt(-2.0f * random_log(u));
   const SinCos<float> a = random_sincos(angle);

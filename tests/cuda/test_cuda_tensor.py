@@ -32,7 +32,9 @@ def test_place_and_kind():
     assert vt.tensor([1.0], device="cuda").is_cuda and vt.zeros_like(x).is_cuda
 
 
-@pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "int64", "float16", "bfloat16", "float64", "complex64"])
+@pytest.mark.parametrize(
+    "dtype", ["bool", "uint8", "int16", "int64", "float16", "bfloat16", "float64", "complex64"]
+)
 def test_copies_keep_values(dtype):
     kind = getattr(vt, dtype)
     x = vt.tensor([[0, 1, 2, 0], [3, 0, 5, 6]]).to(kind)
@@ -78,7 +80,7 @@ def test_gradients_cross_devices():
 
 def test_numpy_refuses():
     x = vt.ones(2, device="cuda")
-    with pytest.raises(TypeError, match="Use Tensor.cpu"):
+    with pytest.raises(TypeError, match=r"Use Tensor\.cpu"):
         x.numpy()
     assert x.numpy(force=True).tolist() == [1, 1]
 
@@ -87,9 +89,18 @@ def test_advanced_indexing():
     host = vt.arange(12).reshape(3, 4)
     x = host.cuda()
     i, mask = vt.tensor([2, 0]), host % 3 == 0
-    for index in ((i,), (slice(None), i), (i, i), (mask,), (slice(None), vt.tensor([True, False, True, False]))):
+    for index in (
+        (i,),
+        (slice(None), i),
+        (i, i),
+        (mask,),
+        (slice(None), vt.tensor([True, False, True, False])),
+    ):
         assert x[index].tolist() == host[index].tolist()
-        assert x[tuple(v.cuda() if isinstance(v, vt.Tensor) else v for v in index)].tolist() == host[index].tolist()
+        assert (
+            x[tuple(v.cuda() if isinstance(v, vt.Tensor) else v for v in index)].tolist()
+            == host[index].tolist()
+        )
     assert vt.nonzero(x).tolist() == vt.nonzero(host).tolist()
     with pytest.raises(RuntimeError, match="indices should be either on cpu"):
         host[i.cuda()]

@@ -37,7 +37,15 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float64, torch.int64, torch.bool,
 # The shape of the result depends on values, or a check has to see them: these must wait.
 WAITING = {"nonzero", "masked_select", "one_hot", "index", "index_put", "index_put_"}
 # What a device reports late, or not at all.
-LATE = ("out of bounds", "out of range", "ZeroDivision", "Class values", "p_in", "multinomial", "between 0")
+LATE = (
+    "out of bounds",
+    "out of range",
+    "ZeroDivision",
+    "Class values",
+    "p_in",
+    "multinomial",
+    "between 0",
+)
 NEEDS_VALUES = {"nonzero", "masked_select", "one_hot"}
 
 
@@ -90,7 +98,9 @@ def test_host_path(driver, op, dtype):
     for args, kwargs in samples(op, dtype):
         where = op.name + oracle.describe(args, kwargs)
         oracle.place_arguments("cpu")
-        expected, wanted = call(function, oracle.ours(oracle.fresh(list(args))), oracle.ours(kwargs))
+        expected, wanted = call(
+            function, oracle.ours(oracle.fresh(list(args))), oracle.ours(kwargs)
+        )
         oracle.place_arguments("cuda")
         try:
             mine, keywords = place(oracle.fresh(list(args))), place(kwargs)
@@ -103,7 +113,9 @@ def test_host_path(driver, op, dtype):
             late = any(text in str(wanted) for text in LATE)
             assert late or isinstance(error, type(wanted)), f"{where}: {error!r}, not {wanted!r}"
             continue
-        if isinstance(error, NotImplementedError) and known_gap(op, dtype, [args, kwargs, expected]):
+        if isinstance(error, NotImplementedError) and known_gap(
+            op, dtype, [args, kwargs, expected]
+        ):
             continue
         assert error is None, f"{where}: {error!r}"
         if op.name not in WAITING:
@@ -129,6 +141,7 @@ def test_every_kernel_is_linked(driver):
 
 
 # --- a training step -------------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def small_gpt(driver, example):
@@ -162,8 +175,12 @@ def test_a_training_step_neither_waits_nor_allocates(driver, small_gpt):
     after = driver.counters()
     assert loss.is_cuda
     assert after["waits"] == before["waits"]
-    assert after["allocations"] == before["allocations"], "memory came from the driver, not the cache"
-    assert after["copies"] - before["copies"] <= 1, "more than the gradient of the slice of positions"
+    assert after["allocations"] == before["allocations"], (
+        "memory came from the driver, not the cache"
+    )
+    assert after["copies"] - before["copies"] <= 1, (
+        "more than the gradient of the slice of positions"
+    )
     launches = after["launches"] - before["launches"]
     assert launches <= LAUNCHES, launches
     assert driver.violations() == []
@@ -180,6 +197,7 @@ def test_steps_leave_no_memory_behind(driver, small_gpt):
 
 
 # --- streams of a backward -------------------------------------------------------------------------------
+
 
 def test_backward_runs_where_the_forward_ran(driver):
     side = vt.cuda.Stream()

@@ -1,4 +1,5 @@
 """The example of the contributor guide, applied to a copy of the sources: two places are enough."""
+
 import pathlib
 import re
 import shutil
@@ -28,8 +29,14 @@ def additions():
 def test_a_pointwise_operator_is_two_places(tmp_path):
     added = additions()
     assert len(added) == 2
-    for folder in ("vibetensor/opdefs", "vibetensor/_gen", "vibetensor/cpu", "vibetensor/core",
-                   "vibetensor/include", "cuda_src/vt"):
+    for folder in (
+        "vibetensor/opdefs",
+        "vibetensor/_gen",
+        "vibetensor/cpu",
+        "vibetensor/core",
+        "vibetensor/include",
+        "cuda_src/vt",
+    ):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     for name, text in added.items():
         path = tmp_path / name
@@ -40,7 +47,9 @@ def test_a_pointwise_operator_is_two_places(tmp_path):
         else:
             path.write_text(f"{before}\n\n{text}")
     out = tmp_path / "vibetensor" / "ops"
-    subprocess.run([sys.executable, tmp_path / "vibetensor/_gen/build.py", "--out", out], check=True)
+    subprocess.run(
+        [sys.executable, tmp_path / "vibetensor/_gen/build.py", "--out", out], check=True
+    )
 
     module = (out / "ops_pointwise.pyx").read_text()
     for part in ("def mish(input", "cdef Tensor autograd_mish(", "cdef int backward_mish("):
@@ -54,9 +63,18 @@ def test_a_pointwise_operator_is_two_places(tmp_path):
     if shutil.which("g++") is None:
         pytest.skip("no C++ compiler")
     done = subprocess.run(
-        ["g++", "-std=c++17", "-fsyntax-only", "-DVT_NS=vt_baseline", f"-I{tmp_path}",
-         f"-I{tmp_path / 'vibetensor'}", f"-I{tmp_path / 'vibetensor/include'}",
-         f"-I{tmp_path / 'cuda_src'}", loops[0]],
-        capture_output=True, text=True,
+        [
+            "g++",
+            "-std=c++17",
+            "-fsyntax-only",
+            "-DVT_NS=vt_baseline",
+            f"-I{tmp_path}",
+            f"-I{tmp_path / 'vibetensor'}",
+            f"-I{tmp_path / 'vibetensor/include'}",
+            f"-I{tmp_path / 'cuda_src'}",
+            loops[0],
+        ],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr

@@ -20,7 +20,10 @@ PACKAGE = ROOT / "vibetensor"
 # plain C (core/storage.h), so no import can name it.
 LAYERS = [
     # Declarations are data that any layer may read; they import nothing.
-    ("types", ["opdefs", "opdefs.*", "core", "core.types", "core.errors", "core.dtype", "core.device"]),
+    (
+        "types",
+        ["opdefs", "opdefs.*", "core", "core.types", "core.errors", "core.dtype", "core.device"],
+    ),
     ("geometry", ["core.geometry"]),
     ("tensor", ["core.tensor"]),
     (

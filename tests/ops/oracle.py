@@ -176,8 +176,11 @@ def both(op, args, kwargs, functions_=None):
         t.numel() == 0 for t in tensors([args, kwargs])
     ):
         return None  # PyTorch's kernels do not look at the dtype of nothing
-    if isinstance(error, NotImplementedError) and DEVICE != "cpu" and op.name in PRODUCTS and not any(
-        differentiable(t) for t in tensors(list(args))
+    if (
+        isinstance(error, NotImplementedError)
+        and DEVICE != "cpu"
+        and op.name in PRODUCTS
+        and not any(differentiable(t) for t in tensors(list(args)))
     ):
         return None
     if error is not None:

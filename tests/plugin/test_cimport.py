@@ -1,4 +1,5 @@
 """A downstream package that cimports Tensor, built outside the source tree against what is installed."""
+
 import importlib.util
 import os
 import pathlib
@@ -99,7 +100,9 @@ def site(tmp_path_factory):
     """Where the downstream package was installed."""
     folder = tmp_path_factory.mktemp("downstream")
     for name, text in (
-        ("downstream.pyx", PYX), ("meson.build", MESON), ("pyproject.toml", PYPROJECT),
+        ("downstream.pyx", PYX),
+        ("meson.build", MESON),
+        ("pyproject.toml", PYPROJECT),
     ):
         (folder / name).write_text(textwrap.dedent(text).lstrip())
     target = tmp_path_factory.mktemp("site")
@@ -107,8 +110,21 @@ def site(tmp_path_factory):
     installed = str(pathlib.Path(vt.__file__).parent.parent)
     environment = os.environ | {"PYTHONPATH": installed}
     environment["PATH"] = os.path.dirname(sys.executable) + os.pathsep + environment["PATH"]
-    run(sys.executable, "-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps",
-        "--no-index", "--target", str(target), ".", cwd=folder, env=environment)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-build-isolation",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(target),
+        ".",
+        cwd=folder,
+        env=environment,
+    )
     return target
 
 
@@ -123,7 +139,14 @@ def downstream(site):
 
 def test_reads_a_tensor_without_the_gil(downstream):
     x = vt.arange(24, dtype=vt.float64).reshape(2, 3, 4)
-    for view in (x, x.transpose(0, 2), x[:, ::2], x[1, 2, 3], x[::-1], vt.zeros(0, 3, dtype=vt.float64)):
+    for view in (
+        x,
+        x.transpose(0, 2),
+        x[:, ::2],
+        x[1, 2, 3],
+        x[::-1],
+        vt.zeros(0, 3, dtype=vt.float64),
+    ):
         assert downstream.sum_of(view) == view.sum().item()
         assert downstream.geometry(view) == (list(view.shape), list(view.stride()), view.numel())
     deep = x.reshape(2, 1, 1, 3, 1, 1, 1, 4)
@@ -142,14 +165,25 @@ def test_an_extension_built_before_a_field_was_added(site, tmp_path, abi):
     source.write_text(LATER.format(abi=abi).lstrip())
     run(sys.executable, "-P", "-m", "cython", "-3", str(source), cwd=tmp_path)
     include = run(sys.executable, "-c", "import sysconfig; print(sysconfig.get_path('include'))")
-    run("cc", "-shared", "-fPIC", "-O1", "-I" + include.strip(), str(source.with_suffix(".c")), "-o",
-        str(package / "tensor.so"))
+    run(
+        "cc",
+        "-shared",
+        "-fPIC",
+        "-O1",
+        "-I" + include.strip(),
+        str(source.with_suffix(".c")),
+        "-o",
+        str(package / "tensor.so"),
+    )
     code = (
         "import downstream, vibetensor.core.tensor as t; x = t.Tensor();"
         "print(downstream.sum_of(x), downstream.geometry(x))"
     )
     done = subprocess.run(
-        [sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd=tmp_path,
+        [sys.executable, "-P", "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{site}"},
     )
     if abi == 1:

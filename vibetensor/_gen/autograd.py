@@ -170,7 +170,6 @@ def entry(gradient, name):
 
 def unpack(gradient, name):
     """The statement that loads one saved name in the backward."""
-    op = gradient.op
     if name in gradient.shapes or name in gradient.dtypes:
         base, what = name.rsplit("_", 1)
         index = edge_index(gradient, [p.name for p in gradient.inputs].index(base))

@@ -56,8 +56,8 @@ typedef struct vt_backend {
                          vt_context *ctx);
   /* The same for operands without gaps, of one shape, none of which needs a cast; data[0] is the
    * output. */
-  vt_status (*pointwise_flat)(int functor, int dtype, int noperands, char *const *data, int64_t numel,
-                              const vt_value *params, vt_context *ctx);
+  vt_status (*pointwise_flat)(int functor, int dtype, int noperands, char *const *data,
+                              int64_t numel, const vt_value *params, vt_context *ctx);
   /* Operand 1 into operand 0, converting it; both on this device, or operand 1 by value (host[1]). */
   vt_status (*copy)(const vt_iter *it, vt_context *ctx);
   /* Contiguous bytes to and from the host (VT_HOST) or between devices. On return the host side may

@@ -3,7 +3,7 @@
 The producer names the stream its data is ready on; the consumer makes its own stream wait for it.
 DLPack does the same and is preferred where both are there.
 """
-from vibetensor.core.device cimport device_object, parse_device
+from vibetensor.core.device cimport parse_device
 from vibetensor.core.dtype cimport dtype_name
 from vibetensor.core.interop cimport tensor_over_memory
 from vibetensor.core.tensor cimport Tensor, itemsize

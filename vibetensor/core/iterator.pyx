@@ -18,8 +18,8 @@ from vibetensor.core.errors cimport (
 )
 from vibetensor.core.geometry cimport broadcast_shapes, extent, internal_overlap
 from vibetensor.core.tensor cimport (
-    F_CONTIGUOUS, F_WRAPPED_NUMBER, bump_version, itemsize, tensor_array, tensor_empty_like,
-    new_like, tensor_is_dense, tensor_new, tensor_new_like, tensor_rebind, tensor_same_shape, tensor_shape, tensor_update,
+    F_CONTIGUOUS, F_WRAPPED_NUMBER, itemsize, new_like, tensor_array, tensor_empty_like, tensor_is_dense,
+    tensor_new, tensor_new_like, tensor_rebind, tensor_same_shape, tensor_shape, tensor_update,
 )
 
 cdef extern from *:
@@ -136,7 +136,8 @@ cdef int check_no_partial_overlap(Tensor out, Tensor input) except -1:
     )
 
 
-cdef int prepare_out(const char* name, Tensor out, int ndim, const int64_t* sizes, int dtype, int device_type) except -1:
+cdef int prepare_out(const char* name, Tensor out, int ndim, const int64_t* sizes, int dtype,
+                     int device_type) except -1:
     cdef int i
     cdef bint same = out.ndim == ndim
     if out.storage.flags & VT_STORAGE_READONLY:

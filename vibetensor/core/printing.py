@@ -5,8 +5,8 @@ columns) is chosen from the items that are shown, and every item gets the same w
 """
 
 import math
-from typing import Any
 from contextlib import contextmanager
+from typing import Any
 
 from vibetensor.core.device import get_default_device
 from vibetensor.core.dtype import DTYPES, get_default_dtype

@@ -38,10 +38,11 @@ extern vt_loop vt_cpu_loops[VT_MAX_FUNCTORS][VT_NUM_DTYPES];
 extern vt_loop vt_cpu_casts[VT_NUM_DTYPES][VT_NUM_DTYPES];
 
 typedef struct vt_tls_state {
-  uint32_t included; /* keys added to every dispatch */
-  uint32_t excluded; /* keys taken from every dispatch; no_grad sets the Autograd bit */
+  uint32_t included;  /* keys added to every dispatch */
+  uint32_t excluded;  /* keys taken from every dispatch; no_grad sets the Autograd bit */
   uint32_t inference; /* 1 inside inference_mode */
-  uint64_t unneeded;  /* edges of the node that runs whose gradients nobody asked for (of the first 64) */
+  uint64_t
+      unneeded; /* edges of the node that runs whose gradients nobody asked for (of the first 64) */
 } vt_tls_state;
 
 extern __thread vt_tls_state vt_tls __attribute__((tls_model("initial-exec")));

@@ -1,10 +1,10 @@
 """Geometry of the view operators (see views.pxd)."""
 from libc.string cimport memcpy
 
-from vibetensor.core.errors cimport index_out_of_bounds, wrong_dim
+from vibetensor.core.errors cimport wrong_dim
 from vibetensor.core.geometry cimport extent, product, view_strides
 from vibetensor.core.tensor cimport (
-    F_CONTIGUOUS, itemsize, tensor_alias, tensor_alias_dims, tensor_shape, tensor_strides,
+    F_CONTIGUOUS, itemsize, tensor_alias, tensor_alias_dims, tensor_shape,
     tensor_update,
 )
 from vibetensor.core.types cimport *

@@ -149,11 +149,16 @@ inline int dtype_size(int dtype) {
 template <class F>
 inline vt_status dispatch_size(int dtype, F &&f) {
   switch (dtype_size(dtype)) {
-    case 1: return call_tagged<uint8_t>(f);
-    case 2: return call_tagged<uint16_t>(f);
-    case 4: return call_tagged<uint32_t>(f);
-    case 8: return call_tagged<uint64_t>(f);
-    default: return call_tagged<Bytes16>(f);
+    case 1:
+      return call_tagged<uint8_t>(f);
+    case 2:
+      return call_tagged<uint16_t>(f);
+    case 4:
+      return call_tagged<uint32_t>(f);
+    case 8:
+      return call_tagged<uint64_t>(f);
+    default:
+      return call_tagged<Bytes16>(f);
   }
 }
 

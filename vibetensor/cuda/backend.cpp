@@ -87,8 +87,9 @@ vt_status to_device(char *dst, const char *src, size_t bytes, vt_storage *pinned
   const bool enqueue_only = pinned != nullptr && non_blocking;
   if (!enqueue_only) {
     /* A graph would read the host's memory when it is replayed, and nobody keeps that for it. */
-    if (vt_status status = may_wait(stream, "copying from host memory that is not pinned, or without "
-                                            "non_blocking=True,"))
+    if (vt_status status = may_wait(stream,
+                                    "copying from host memory that is not pinned, or without "
+                                    "non_blocking=True,"))
       return status;
   }
   VT_CUDA_CHECK(cuMemcpyHtoDAsync, address_of(dst), src, bytes, stream);
@@ -117,7 +118,8 @@ vt_status to_peer(char *dst, int dst_device, const char *src, int src_device, si
   int direct = 0; /* without peer access the driver goes through the host by itself */
   if (vt_status status = use_device(src_device)) return status;
   if (vt_status status = enable_peer_access(dst_device, src_device, &direct)) return status;
-  if (vt_status status = order_streams(dst_device, stream, src_device, source_stream)) return status;
+  if (vt_status status = order_streams(dst_device, stream, src_device, source_stream))
+    return status;
   VT_CUDA_CHECK(cuMemcpyPeerAsync, address_of(dst), device_contexts[dst_device].load(),
                 address_of(src), device_contexts[src_device].load(), bytes, stream);
   return order_streams(src_device, source_stream, dst_device, stream);

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 from vibetensor.core.dtype cimport dtype_name, dtype_scalar_name
 from vibetensor.core.random cimport philox_reserve
 from vibetensor.core.tensor cimport (
-    F_CONTIGUOUS, itemsize, tensor_alias_dims, tensor_empty, tensor_empty_like, tensor_new,
+    tensor_empty, tensor_new,
     tensor_shape, tensor_update,
 )
 from vibetensor.core.types cimport *

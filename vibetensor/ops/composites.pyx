@@ -3,11 +3,11 @@ from cpython.ref cimport PyObject
 from libc.math cimport sqrt
 
 from vibetensor.core.errors cimport wrong_type
-from vibetensor.core.dtype cimport default_dtype_code, dtype_scalar_name, promote_codes
+from vibetensor.core.dtype cimport dtype_scalar_name, promote_codes
 from vibetensor.core.iterator cimport result_type
 from vibetensor.core.scalar cimport check_fill, check_fits, item_of
 from vibetensor.core.tensor cimport (
-    F_CONTIGUOUS, F_WRAPPED_NUMBER, tensor_empty, tensor_same_shape, tensor_shape,
+    F_WRAPPED_NUMBER, tensor_empty, tensor_same_shape, tensor_shape,
     tensor_wrap_number,
 )
 from vibetensor.core.types cimport *
@@ -387,7 +387,7 @@ cdef int check_where(Tensor condition, Tensor input, Tensor other) except -1:
 cdef Tensor one_hot_composite(Tensor input, int64_t num_classes):
     if input.dtype != VT_I64:
         raise RuntimeError(
-            f"one_hot is only applicable to index tensor of type LongTensor."
+            "one_hot is only applicable to index tensor of type LongTensor."
         )
     if input.numel == 0:
         if num_classes <= 0:

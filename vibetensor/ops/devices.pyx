@@ -3,7 +3,7 @@ from vibetensor.core.device cimport parse_device
 from vibetensor.core.dtype cimport dtype, dtype_code, dtype_name
 from vibetensor.core.errors cimport backend_out_of_memory
 from vibetensor.core.iterator cimport copy_into
-from vibetensor.core.tensor cimport Tensor, tensor_alloc, tensor_new_like, tensor_update
+from vibetensor.core.tensor cimport Tensor, tensor_alloc, tensor_update
 from vibetensor.core.tensor import install
 from vibetensor.core.types cimport *
 from vibetensor.ops.entries cimport op__clone, op__to_copy, op__to_device

@@ -4,8 +4,8 @@ from libc.math cimport sqrt
 from vibetensor.core.iterator cimport dim_mask
 from vibetensor.core.tensor cimport tensor_offset, tensor_shape, tensor_strides, tensor_wrap_number
 from vibetensor.core.types cimport *
-from vibetensor.core.views cimport can_view, wrap_dim
-from vibetensor.ops.checks cimport new_empty, new_zeros
+from vibetensor.core.views cimport wrap_dim
+from vibetensor.ops.checks cimport new_zeros
 from vibetensor.ops.composites cimport *
 from vibetensor.ops.entries cimport *
 

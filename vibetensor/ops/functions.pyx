@@ -3,7 +3,7 @@ from collections import namedtuple
 
 from vibetensor.core.dtype cimport dtype, dtype_code
 from vibetensor.core.errors cimport wrong_type
-from vibetensor.core.tensor cimport F_CONTIGUOUS, Tensor
+from vibetensor.core.tensor cimport Tensor
 from vibetensor.core.tensor import install
 from vibetensor.core.types cimport *
 from vibetensor.ops.arguments cimport (

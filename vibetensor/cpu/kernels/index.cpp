@@ -340,7 +340,9 @@ struct FlatIndex {
 };
 
 // What PyTorch reports as a RuntimeError.
-vt_status as_bounds(vt_status status) { return status == VT_ERROR_INDEX ? VT_ERROR_BOUNDS : status; }
+vt_status as_bounds(vt_status status) {
+  return status == VT_ERROR_INDEX ? VT_ERROR_BOUNDS : status;
+}
 
 }  // namespace
 

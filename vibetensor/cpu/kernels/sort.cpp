@@ -314,8 +314,8 @@ void order_keys(const Row<T> &row, int64_t n, int64_t k, uint64_t base, int digi
   for (int64_t i = 0; i < k; i++) {
     // The keys are at hand; the elements they come from lie anywhere in the row.
     const K key = static_cast<K>(items[i].key() + base);
-    row.values[i * row.values_stride] = exact ? Key<T>::back(Descending ? K(~key) : key)
-                                              : row.x[items[i].index() * row.stride];
+    row.values[i * row.values_stride] =
+        exact ? Key<T>::back(Descending ? K(~key) : key) : row.x[items[i].index() * row.stride];
     row.indices[i * row.indices_stride] = items[i].index();
   }
 }
@@ -376,12 +376,9 @@ vt_status order_rows(const vt_array &in, const vt_array &values, const vt_array 
     }
     for_runs(rows, begin, end, [&](const int64_t *offset, int64_t count) {
       for (int64_t r = 0; r < count; r++) {
-        const Row<T> row = {data_of<const T>(in) + offset[0] + r * step[0],
-                            stride,
-                            data_of<T>(values) + offset[1] + r * step[1],
-                            values_stride,
-                            data_of<int64_t>(indices) + offset[2] + r * step[2],
-                            indices_stride};
+        const Row<T> row = {data_of<const T>(in) + offset[0] + r * step[0],      stride,
+                            data_of<T>(values) + offset[1] + r * step[1],        values_stride,
+                            data_of<int64_t>(indices) + offset[2] + r * step[2], indices_stride};
         order_row<Descending>(row, n, k, room.data(), in_parallel);
       }
     });

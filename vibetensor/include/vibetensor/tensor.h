@@ -11,14 +11,13 @@
 #define VT_ABI_VERSION 1
 
 typedef struct vt_tensor_prefix {
-  PyObject_HEAD
-  char *data;             /* address of element [0, ..., 0] */
-  int64_t *sizes;         /* ndim of them */
-  int64_t *strides;       /* in elements */
+  PyObject_HEAD char *data; /* address of element [0, ..., 0] */
+  int64_t *sizes;           /* ndim of them */
+  int64_t *strides;         /* in elements */
   int64_t numel;
   uint8_t ndim;
-  uint8_t dtype;          /* vt_dtype */
-  uint8_t device_type;    /* vt_device_type */
+  uint8_t dtype;       /* vt_dtype */
+  uint8_t device_type; /* vt_device_type */
   int8_t device_index;
 } vt_tensor_prefix;
 

@@ -69,10 +69,10 @@ typedef enum vt_value_kind {
  * too, of a FLOAT value `i` is not. */
 typedef struct vt_value {
   vt_value_kind kind;
-  int64_t n;  /* length of a list */
-  int64_t i;  /* INT */
-  double re;  /* FLOAT, COMPLEX and INT (rounded) */
-  double im;  /* COMPLEX, else 0 */
+  int64_t n; /* length of a list */
+  int64_t i; /* INT */
+  double re; /* FLOAT, COMPLEX and INT (rounded) */
+  double im; /* COMPLEX, else 0 */
   const int64_t *ints;
   const vt_array *arrays;
 } vt_value;
@@ -80,19 +80,19 @@ typedef struct vt_value {
 /* What a kernel reports. The caller, which holds the GIL, turns it into an exception. */
 typedef enum vt_status {
   VT_OK = 0,
-  VT_ERROR_OUT_OF_MEMORY = 1,  /* RuntimeError */
-  VT_ERROR_DTYPE = 2,          /* NotImplementedError: no kernel for this dtype */
-  VT_ERROR_INDEX = 3,          /* IndexError: detail[0] = index, [1] = dimension, [2] = its size */
-  VT_ERROR_VALUE = 4,          /* RuntimeError with context->message */
-  VT_ERROR_ZERO_DIVISION = 5,  /* RuntimeError "ZeroDivisionError" */
-  VT_ERROR_BOUNDS = 6          /* as VT_ERROR_INDEX, where PyTorch raises RuntimeError */
+  VT_ERROR_OUT_OF_MEMORY = 1, /* RuntimeError */
+  VT_ERROR_DTYPE = 2,         /* NotImplementedError: no kernel for this dtype */
+  VT_ERROR_INDEX = 3,         /* IndexError: detail[0] = index, [1] = dimension, [2] = its size */
+  VT_ERROR_VALUE = 4,         /* RuntimeError with context->message */
+  VT_ERROR_ZERO_DIVISION = 5, /* RuntimeError "ZeroDivisionError" */
+  VT_ERROR_BOUNDS = 6         /* as VT_ERROR_INDEX, where PyTorch raises RuntimeError */
 } vt_status;
 
 /* Where a kernel runs, and where it leaves the detail of an error. */
 typedef struct vt_context {
-  void *stream;       /* CUstream; NULL on the CPU */
+  void *stream; /* CUstream; NULL on the CPU */
   int64_t detail[3];
-  const char *message; /* static, or the thread's until its next error */
+  const char *message;  /* static, or the thread's until its next error */
   int32_t op;           /* number of the operator; -1 where none is meant */
   int32_t device_index; /* -1 on the CPU */
 } vt_context;
