@@ -177,5 +177,5 @@ def _replacement(part: _Part) -> Any:
         # Layers such as dropout differ between the modes, and the graph is of one of them.
         return run(*args) if module.training == training else original(*args)
 
-    module.forward = forward  # type: ignore[method-assign]
+    module.forward = forward
     return module
