@@ -14,19 +14,12 @@ from vibetensor._source_guard import give_way as _give_way
 _give_way(__name__)
 
 if _sys.modules[__name__].__dict__ is globals():  # else the installed package took this one's place
+    from vibetensor import _openblas  # noqa: F401  (before the first extension module)
+    from vibetensor._public import *  # noqa: F403
+    from vibetensor._public import __version__  # noqa: F401
+
     # These stand on the names above.
-    from vibetensor import (
-        _openblas,
-        autograd,
-        backends,
-        cpu,
-        cuda,
-        nn,
-        optim,
-        random,
-    )
-    from vibetensor._public import *
-    from vibetensor._public import __version__
+    from vibetensor import autograd, backends, cpu, cuda, nn, optim, random  # noqa: F401
 
     def __getattr__(name):
         # Loads numpy, which takes longer than the rest of the library.

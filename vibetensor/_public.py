@@ -2,8 +2,8 @@
 
 from math import e, inf, nan, pi
 
-import vibetensor.core.pickling
-import vibetensor.core.protocol
+import vibetensor.core.pickling  # noqa: F401  (this and the next install methods on Tensor)
+import vibetensor.core.protocol  # noqa: F401
 from vibetensor import ops as _ops
 from vibetensor.autograd.grad_mode import (
     enable_grad,
