@@ -112,7 +112,7 @@ def _check(function: Any, args: Any) -> None:
         )
     if not isinstance(function, Module):
         return
-    if function._forward_hooks or function._forward_pre_hooks or function._backward_hooks:
+    if function._forward_hooks or function._forward_pre_hooks:
         raise RuntimeError(
             "Modules must not have hooks registered at the time they are passed. However, "
             "registering hooks on modules after passing them through make_graphed_callables is "
