@@ -7,14 +7,14 @@ import pytest
 import vibetensor as vt
 from vibetensor import nn, optim
 from vibetensor.nn import functional as F
-from vibetensor.testing.cuda import simulated_driver
+from vibetensor.testing.cuda import has_gpu, simulated_driver, uses_gpu
 
 
 @pytest.fixture
 def driver():
     if not vt.cuda.is_built():
         pytest.skip("built without CUDA")
-    if vt.cuda.is_initialized():
+    if uses_gpu():
         pytest.skip("this process uses a GPU")
     with simulated_driver(devices=2, memory=4 << 30) as driver:
         yield driver
@@ -23,7 +23,7 @@ def driver():
 
 @pytest.fixture
 def device():
-    if not vt.cuda.is_available():
+    if not has_gpu():
         pytest.skip("needs a CUDA device")
     yield "cuda"
     vt.cuda.synchronize()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import vibetensor as vt
-from vibetensor.testing.cuda import simulated_driver
+from vibetensor.testing.cuda import has_gpu, simulated_driver, uses_gpu
 
 
 def run(code, **environment):
@@ -30,10 +30,10 @@ def driver(request):
     if not vt.cuda.is_built():
         pytest.skip("built without CUDA")
     if request.param == "device":
-        if not vt.cuda.is_available():
+        if not has_gpu():
             pytest.skip("needs a CUDA device")
         yield None
-    elif vt.cuda.is_initialized():
+    elif uses_gpu():
         pytest.skip("this process uses a GPU")
     else:
         with simulated_driver() as driver:
@@ -138,7 +138,7 @@ def test_properties(driver):
 
 @pytest.mark.gpu
 def test_properties_are_torchs():
-    if not (vt.cuda.is_available() and torch.cuda.is_available()):
+    if not (has_gpu() and torch.cuda.is_available()):
         pytest.skip("needs a CUDA device and torch with CUDA")
     ours, theirs = vt.cuda.get_device_properties(0), torch.cuda.get_device_properties(0)
     for name in (

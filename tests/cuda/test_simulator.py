@@ -3,14 +3,14 @@
 import pytest
 
 import vibetensor as vt
-from vibetensor.testing.cuda import simulated_driver
+from vibetensor.testing.cuda import simulated_driver, uses_gpu
 
 
 @pytest.fixture
 def driver():
     if not vt.cuda.is_built():
         pytest.skip("built without CUDA")
-    if vt.cuda.is_initialized():
+    if uses_gpu():
         pytest.skip("this process uses a GPU")
     with simulated_driver(devices=2, memory=1 << 30) as driver:
         yield driver

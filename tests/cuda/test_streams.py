@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import vibetensor as vt
-from vibetensor.testing.cuda import simulated_driver
+from vibetensor.testing.cuda import has_gpu, simulated_driver, uses_gpu
 
 
 @pytest.fixture(params=["simulated", pytest.param("device", marks=pytest.mark.gpu)])
@@ -14,11 +14,11 @@ def driver(request):
     if not vt.cuda.is_built():
         pytest.skip("built without CUDA")
     if request.param == "device":
-        if not vt.cuda.is_available():
+        if not has_gpu():
             pytest.skip("needs a CUDA device")
         yield None
         vt.cuda.synchronize()
-    elif vt.cuda.is_initialized():
+    elif uses_gpu():
         pytest.skip("this process uses a GPU")
     else:
         with simulated_driver() as driver:
@@ -179,7 +179,7 @@ def test_streams_of_two_devices(driver):
 
 @pytest.mark.gpu
 def test_a_delayed_producer_is_waited_for():
-    if not vt.cuda.is_available():
+    if not has_gpu():
         pytest.skip("needs a CUDA device")
     side = vt.cuda.Stream()
     x = vt.zeros(1 << 20, device="cuda")
@@ -195,7 +195,7 @@ def test_a_delayed_producer_is_waited_for():
 
 @pytest.mark.gpu
 def test_torchs_streams_and_ours():
-    if not (vt.cuda.is_available() and torch.cuda.is_available()):
+    if not (has_gpu() and torch.cuda.is_available()):
         pytest.skip("needs a CUDA device and torch with CUDA")
     theirs = torch.cuda.Stream()
     with vt.cuda.stream(vt.cuda.ExternalStream(theirs.cuda_stream)):

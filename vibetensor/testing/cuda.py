@@ -13,6 +13,7 @@ it to a whole process.
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -122,6 +123,20 @@ class SimulatedDriver:
         return _simulator.launch(s.device_index, s.cuda_stream, name, words, reads, writes)
 
 
+def has_gpu() -> bool:
+    """Whether there is a CUDA device to use, and not a simulated one."""
+    from vibetensor.cuda import _startup
+
+    return _startup.why_unavailable() is None and not _startup.runtime().is_simulated()
+
+
+def uses_gpu() -> bool:
+    """Whether this process has started the driver of a GPU; it cannot simulate one then."""
+    from vibetensor.cuda import _startup
+
+    return _startup.is_initialized() and not _startup.runtime().is_simulated()
+
+
 @contextmanager
 def simulated_driver(devices: int = 2, memory: int = 16 << 30) -> Iterator[SimulatedDriver]:
     """A simulated driver inside a ``with`` block.
@@ -140,6 +155,8 @@ def simulated_driver(devices: int = 2, memory: int = 16 << 30) -> Iterator[Simul
     """
     from vibetensor.cuda import _startup
 
+    # The traceback of a test that failed keeps its tensors alive.
+    sys.last_traceback = sys.last_value = sys.last_exc = None  # type: ignore[attr-defined]
     gc.collect()
     _startup.install_simulated(devices, memory)
     driver = SimulatedDriver()
