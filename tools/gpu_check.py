@@ -64,10 +64,15 @@ def sanitizer(tool: str) -> list[str]:
 
 
 STAGES = [
-    Stage("gpu", pytest("-m", "gpu", "tests/cuda", "tests/autograd", "tests/core")),
+    Stage(
+        "gpu",
+        pytest(
+            "-m", "gpu", "tests/cuda", "tests/autograd", "--ignore", "tests/cuda/test_parity.py"
+        ),
+    ),
     Stage("grid", pytest("-m", "gpu", "tests/ops", workers=4)),
     Stage("cpu", pytest("-m", "not gpu", "tests/ops", workers=8)),
-    Stage("parity", pytest("-m", "gpu", "tests/test_loss_curve.py")),
+    Stage("parity", pytest("tests/cuda/test_parity.py")),
     *(Stage(tool, sanitizer(tool)) for tool in ("memcheck", "racecheck", "initcheck")),
     Stage("overhead", bench("gpu_overhead", "overhead"), table=True),
     Stage("bandwidth", bench("kernels", "bandwidth", "--only", "bandwidth"), table=True),

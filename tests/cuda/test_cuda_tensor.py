@@ -10,7 +10,7 @@ import torch
 
 import vibetensor as vt
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.sanitizer]
 
 
 @pytest.fixture(autouse=True)

@@ -89,8 +89,15 @@ def test_keys_are_those_of_torch(driver):
         for pool in ("all", "large_pool", "small_pool"):
             for metric in ("current", "peak", "allocated", "freed"):
                 assert f"{name}.{pool}.{metric}" in stats
-    for name in ("num_alloc_retries", "num_ooms", "num_device_alloc", "num_device_free",
-                 "num_sync_all_streams", "max_split_size", "oversize_segments.current"):
+    for name in (
+        "num_alloc_retries",
+        "num_ooms",
+        "num_device_alloc",
+        "num_device_free",
+        "num_sync_all_streams",
+        "max_split_size",
+        "oversize_segments.current",
+    ):
         assert name in stats
     assert list(stats) == sorted(stats)
     nested = vt.cuda.memory_stats_as_nested_dict()
@@ -124,7 +131,9 @@ def test_raw_memory(driver):
 def test_out_of_memory(driver):
     assert issubclass(vt.cuda.OutOfMemoryError, RuntimeError)
     kept = allocate(600 * MiB)
-    with pytest.raises(vt.cuda.OutOfMemoryError, match=r"Tried to allocate 500\.00 MiB\. GPU 0 has"):
+    with pytest.raises(
+        vt.cuda.OutOfMemoryError, match=r"Tried to allocate 500\.00 MiB\. GPU 0 has"
+    ):
         allocate(500 * MiB)
     free(kept)
     free(allocate(500 * MiB))
@@ -151,7 +160,7 @@ def test_settings(driver):
     memory.set_allocator_settings("expandable_segments:True")
     first, second = allocate(20 * MiB), allocate(20 * MiB)
     assert second == first + 20 * MiB
-    segment, = memory.memory_snapshot()
+    (segment,) = memory.memory_snapshot()
     assert segment["is_expandable"] and segment["total_size"] == 40 * MiB
     free(first, second)
     with pytest.raises(ValueError, match="unknown CUDA allocator option 'expandable'"):
@@ -161,8 +170,11 @@ def test_settings(driver):
 def test_settings_of_the_environment():
     def run(settings):
         code = "import vibetensor as vt; print(vt.cuda.caching_allocator_alloc(1 << 20))"
-        env = {**os.environ, "VIBETENSOR_CUDA_DRIVER": "simulated",
-               "VIBETENSOR_CUDA_ALLOC_CONF": settings}
+        env = {
+            **os.environ,
+            "VIBETENSOR_CUDA_DRIVER": "simulated",
+            "VIBETENSOR_CUDA_ALLOC_CONF": settings,
+        }
         return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
 
     if not vt.cuda.is_built():
@@ -194,7 +206,7 @@ def test_mem_pool(driver):
         thread = threading.Thread(target=lambda: other.append(allocate(1000)))
         thread.start()
         thread.join()
-    segment, = pool.snapshot()
+    (segment,) = pool.snapshot()
     assert segment["segment_pool_id"] == pool.id
     assert segment["address"] == inside and pool.use_count() == 1
     assert len(vt.cuda.memory_snapshot()) == 2

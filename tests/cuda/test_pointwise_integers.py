@@ -1,5 +1,6 @@
 """CUDA computes the short integers in 32 or 64 bits and cuts the result off. Every integer functor of the
 table gives the same either way; shown here on the host, over the very headers the kernels include."""
+
 import itertools
 import pathlib
 import shutil
@@ -92,8 +93,17 @@ def test_short_integers_in_wide_arithmetic(tmp_path):
     assert len(checks) > 100
     source = tmp_path / "short.cpp"
     source.write_text(PROGRAM.replace("CHECKS", "\n".join(checks)))
-    command = ["g++", "-std=c++17", "-O1", "-w", f"-I{ROOT / 'cuda_src'}", f"-I{vt.get_include()}",
-               "-o", str(tmp_path / "short"), str(source)]
+    command = [
+        "g++",
+        "-std=c++17",
+        "-O1",
+        "-w",
+        f"-I{ROOT / 'cuda_src'}",
+        f"-I{vt.get_include()}",
+        "-o",
+        str(tmp_path / "short"),
+        str(source),
+    ]
     subprocess.run(command, check=True)
     ran = subprocess.run([str(tmp_path / "short")], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout
