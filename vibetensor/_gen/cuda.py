@@ -53,7 +53,7 @@ def dtypes(users):
 def vector_dtypes(users):
     """Names of the vector kernels of a functor."""
     have = dtypes(users)
-    return [v for v in VECTORS if v in have or v == "small" and any(d in have for d in SMALL)]
+    return [v for v in VECTORS if v in have or (v == "small" and any(d in have for d in SMALL))]
 
 
 def strided_classes(users):
