@@ -10,7 +10,7 @@ using namespace vt;
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kPacks = 2;   // groups of columns per lane
+constexpr int kPacks = 2;  // groups of columns per lane
 constexpr int kAhead = 2;  // gradient rows under way together: all should fit 64 registers
 
 // N elements of a row as they lie in memory, at most 16 bytes.
@@ -45,8 +45,7 @@ template <class T, int N>
 __device__ __forceinline__ void add_tokens(const EmbeddingArgs &args, const T *grad,
                                            const uint32_t *order, uint32_t begin, uint32_t end,
                                            const int64_t (&column)[kPacks],
-                                           const bool (&valid)[kPacks],
-                                           Sums<T, N> (&sum)[kPacks]) {
+                                           const bool (&valid)[kPacks], Sums<T, N> (&sum)[kPacks]) {
   for (uint32_t i = begin; i < end; i += kAhead) {
     Pack<T, N> x[kAhead][kPacks];
 #pragma unroll
@@ -161,19 +160,19 @@ __device__ __forceinline__ void sum_rows(const EmbeddingArgs &args, const T *gra
 }  // namespace
 
 // The wide forms need a width that is a multiple of 16 bytes, rows aligned to as much, and unit steps.
-#define VT_EMBEDDING(SUFFIX, T, NAME, N)                                                           \
-  __global__ void __launch_bounds__(kThreads, 4) vt_embedding_tiles_##NAME##_##SUFFIX(                \
-      const __grid_constant__ EmbeddingArgs args, const T *grad, const uint32_t *keys,             \
-      const uint32_t *order, acc_t<T> *partial) {                                                  \
-    sum_tiles<T, N>(args, grad, keys, order, partial);                                             \
-  }                                                                                                \
-  __global__ void __launch_bounds__(kThreads, 4) vt_embedding_rows_##NAME##_##SUFFIX(                 \
-      const __grid_constant__ EmbeddingArgs args, const T *grad, const uint32_t *order,            \
-      const RowRange *ranges, const acc_t<T> *partial, T *out) {                                   \
-    sum_rows<T, N>(args, grad, order, ranges, partial, out);                                       \
+#define VT_EMBEDDING(SUFFIX, T, NAME, N)                                                \
+  __global__ void __launch_bounds__(kThreads, 4) vt_embedding_tiles_##NAME##_##SUFFIX(  \
+      const __grid_constant__ EmbeddingArgs args, const T *grad, const uint32_t *keys,  \
+      const uint32_t *order, acc_t<T> *partial) {                                       \
+    sum_tiles<T, N>(args, grad, keys, order, partial);                                  \
+  }                                                                                     \
+  __global__ void __launch_bounds__(kThreads, 4) vt_embedding_rows_##NAME##_##SUFFIX(   \
+      const __grid_constant__ EmbeddingArgs args, const T *grad, const uint32_t *order, \
+      const RowRange *ranges, const acc_t<T> *partial, T *out) {                        \
+    sum_rows<T, N>(args, grad, order, ranges, partial, out);                            \
   }
-#define VT_EMBEDDING_BOTH(SUFFIX, T)              \
-  VT_EMBEDDING(SUFFIX, T, wide, 16 / sizeof(T))   \
+#define VT_EMBEDDING_BOTH(SUFFIX, T)            \
+  VT_EMBEDDING(SUFFIX, T, wide, 16 / sizeof(T)) \
   VT_EMBEDDING(SUFFIX, T, narrow, 1)
 
 extern "C" {

@@ -159,20 +159,20 @@ __device__ void add_sorted(const SegmentWalk &w, const T *values, const void *in
 
 }  // namespace
 
-#define VT_MOVE(BYTES, T)                                                                     \
-  __global__ void __launch_bounds__(kThreads)                                                 \
-      vt_move_##BYTES(const __grid_constant__ Walk<2> w, T *to, const T *from) {              \
-    move<T>(w, to, from);                                                                     \
-  }                                                                                           \
-  __global__ void __launch_bounds__(kThreads) vt_index_fetch_##BYTES(                         \
-      const __grid_constant__ IndexWalk w, T *values, const void *index, const T *table,      \
-      const __grid_constant__ vt_error_sink sink) {                                           \
-    fetch<T>(w, values, index, table, sink);                                                  \
-  }                                                                                           \
-  __global__ void __launch_bounds__(kThreads) vt_index_store_##BYTES(                         \
-      const __grid_constant__ IndexWalk w, const T *values, const void *index, T *table,      \
-      const __grid_constant__ vt_error_sink sink) {                                           \
-    store<T>(w, values, index, table, sink);                                                  \
+#define VT_MOVE(BYTES, T)                                                                       \
+  __global__ void __launch_bounds__(kThreads)                                                   \
+      vt_move_##BYTES(const __grid_constant__ Walk<2> w, T *to, const T *from) {                \
+    move<T>(w, to, from);                                                                       \
+  }                                                                                             \
+  __global__ void __launch_bounds__(kThreads)                                                   \
+      vt_index_fetch_##BYTES(const __grid_constant__ IndexWalk w, T *values, const void *index, \
+                             const T *table, const __grid_constant__ vt_error_sink sink) {      \
+    fetch<T>(w, values, index, table, sink);                                                    \
+  }                                                                                             \
+  __global__ void __launch_bounds__(kThreads) vt_index_store_##BYTES(                           \
+      const __grid_constant__ IndexWalk w, const T *values, const void *index, T *table,        \
+      const __grid_constant__ vt_error_sink sink) {                                             \
+    store<T>(w, values, index, table, sink);                                                    \
   }
 
 #define VT_ADD(SUFFIX, T)                                                                     \
@@ -210,10 +210,10 @@ VT_ADD(c64, complex<float>)
 VT_ADD(c128, complex<double>)
 
 // Adds one dimension's part to the offsets of all positions, row-major; `first` starts them.
-__global__ void __launch_bounds__(kThreads) vt_index_offsets(
-    const __grid_constant__ Walk<1> walk, const __grid_constant__ IndexRule rule,
-    const void *index, int64_t *offsets, int32_t first,
-    const __grid_constant__ vt_error_sink sink) {
+__global__ void __launch_bounds__(kThreads)
+    vt_index_offsets(const __grid_constant__ Walk<1> walk, const __grid_constant__ IndexRule rule,
+                     const void *index, int64_t *offsets, int32_t first,
+                     const __grid_constant__ vt_error_sink sink) {
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= walk.numel) return;
   int64_t at[1], place;
@@ -224,10 +224,10 @@ __global__ void __launch_bounds__(kThreads) vt_index_offsets(
 }
 
 // What positions are sorted by: the number of the place they name, `none` where the index is bad.
-__global__ void __launch_bounds__(kThreads) vt_index_keys(
-    const __grid_constant__ Walk<2> walk, const __grid_constant__ IndexRule rule,
-    const void *index, uint64_t *keys, uint32_t *order, uint64_t none,
-    const __grid_constant__ vt_error_sink sink) {
+__global__ void __launch_bounds__(kThreads)
+    vt_index_keys(const __grid_constant__ Walk<2> walk, const __grid_constant__ IndexRule rule,
+                  const void *index, uint64_t *keys, uint32_t *order, uint64_t none,
+                  const __grid_constant__ vt_error_sink sink) {
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= walk.numel) return;
   int64_t at[2], place;

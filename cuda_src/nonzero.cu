@@ -69,8 +69,8 @@ __device__ __forceinline__ void count(const Walk<1> &walk, const T *x, uint64_t 
   __syncthreads();
   const int high = block_sum(static_cast<int>(n >> 20));
   if (threadIdx.x == 0) {
-    const unsigned long long sum = static_cast<unsigned long long>(low) +
-                                   (static_cast<unsigned long long>(high) << 20);
+    const unsigned long long sum =
+        static_cast<unsigned long long>(low) + (static_cast<unsigned long long>(high) << 20);
     if (sum != 0) atomicAdd(total, sum);
   }
 }
@@ -120,21 +120,20 @@ __device__ __forceinline__ void list_tile(const Walk<1> &walk, const T *x, uint6
 
 }  // namespace
 
-#define VT_NONZERO(BYTES, T)                                                                     \
-  __global__ void __launch_bounds__(kThreads)                                                    \
-      vt_nonzero_count_##BYTES(const __grid_constant__ Walk<1> walk, const T *x, uint64_t mask,  \
-                               unsigned long long *total) {                                      \
-    count(walk, x, mask, total);                                                                 \
-  }                                                                                              \
-  __global__ void __launch_bounds__(kThreads)                                                    \
-      vt_nonzero_tiles_##BYTES(const __grid_constant__ Walk<1> walk, const T *x, uint64_t mask,  \
-                               int64_t *counts) {                                                \
-    count_tile(walk, x, mask, counts);                                                           \
-  }                                                                                              \
-  __global__ void __launch_bounds__(kThreads)                                                    \
-      vt_nonzero_list_##BYTES(const __grid_constant__ Walk<1> walk, const T *x, uint64_t mask,   \
-                              const int64_t *starts, int64_t *places, int64_t limit) {           \
-    list_tile(walk, x, mask, starts, places, limit);                                             \
+#define VT_NONZERO(BYTES, T)                                                                    \
+  __global__ void __launch_bounds__(kThreads)                                                   \
+      vt_nonzero_count_##BYTES(const __grid_constant__ Walk<1> walk, const T *x, uint64_t mask, \
+                               unsigned long long *total) {                                     \
+    count(walk, x, mask, total);                                                                \
+  }                                                                                             \
+  __global__ void __launch_bounds__(kThreads) vt_nonzero_tiles_##BYTES(                         \
+      const __grid_constant__ Walk<1> walk, const T *x, uint64_t mask, int64_t *counts) {       \
+    count_tile(walk, x, mask, counts);                                                          \
+  }                                                                                             \
+  __global__ void __launch_bounds__(kThreads)                                                   \
+      vt_nonzero_list_##BYTES(const __grid_constant__ Walk<1> walk, const T *x, uint64_t mask,  \
+                              const int64_t *starts, int64_t *places, int64_t limit) {          \
+    list_tile(walk, x, mask, starts, places, limit);                                            \
   }
 
 extern "C" {

@@ -190,14 +190,10 @@ __device__ __forceinline__ void sgd(const Args &args) {
   using A = acc_t<T>;
   const A lr = static_cast<A>(number(args.lr)), decay = static_cast<A>(args.decay);
   const A sign = args.maximize ? A(-1) : A(1);
-  const auto gradient = [&](A g, A p) {
-    return decay != A(0) ? g * sign + decay * p : g * sign;
-  };
+  const auto gradient = [&](A g, A p) { return decay != A(0) ? g * sign + decay * p : g * sign; };
   // 0: parameter, 1: gradient, 2: buffer
   if (!args.has_momentum) {
-    update<T, 0b011, 0b001>(args.table, [&](A(&x)[3]) {
-      x[0] = x[0] - lr * gradient(x[1], x[0]);
-    });
+    update<T, 0b011, 0b001>(args.table, [&](A(&x)[3]) { x[0] = x[0] - lr * gradient(x[1], x[0]); });
     return;
   }
   const A momentum = static_cast<A>(args.momentum);
@@ -279,9 +275,8 @@ template <class T, class Args>
 __device__ __forceinline__ void norm_partial(const Args &args) {
   const Norm norm = {static_cast<int>(args.kind), args.p};
   double sum = norm.start();
-  update<T, 0b1, 0>(args.table, [&](acc_t<T>(&x)[1]) {
-    sum = norm.add(sum, static_cast<double>(x[0]));
-  });
+  update<T, 0b1, 0>(args.table,
+                    [&](acc_t<T>(&x)[1]) { sum = norm.add(sum, static_cast<double>(x[0])); });
   sum = norm.over_block<kThreads>(sum);
   if (threadIdx.x == 0) args.partial[blockIdx.x] = sum;
 }
@@ -313,18 +308,18 @@ constexpr int kFinishThreads = 1024;
 
 }  // namespace
 
-#define VT_OPTIM(NAME, F, SIZE, ARGS, SUFFIX, T)               \
-  __global__ void __launch_bounds__(kThreads)                  \
+#define VT_OPTIM(NAME, F, SIZE, ARGS, SUFFIX, T)                    \
+  __global__ void __launch_bounds__(kThreads)                       \
       NAME##_##SIZE##_##SUFFIX(const __grid_constant__ ARGS args) { \
-    F<T>(args);                                                \
+    F<T>(args);                                                     \
   }
-#define VT_OPTIM_SIZES(NAME, F, ARGS, SUFFIX, T)    \
-  VT_OPTIM(NAME, F, small, ARGS##Small, SUFFIX, T)  \
+#define VT_OPTIM_SIZES(NAME, F, ARGS, SUFFIX, T)   \
+  VT_OPTIM(NAME, F, small, ARGS##Small, SUFFIX, T) \
   VT_OPTIM(NAME, F, large, ARGS##Large, SUFFIX, T)
-#define VT_OPTIM_DTYPES(NAME, F, ARGS)                \
-  VT_OPTIM_SIZES(NAME, F, ARGS, f16, vt::half)        \
-  VT_OPTIM_SIZES(NAME, F, ARGS, bf16, bfloat16)       \
-  VT_OPTIM_SIZES(NAME, F, ARGS, f32, float)           \
+#define VT_OPTIM_DTYPES(NAME, F, ARGS)          \
+  VT_OPTIM_SIZES(NAME, F, ARGS, f16, vt::half)  \
+  VT_OPTIM_SIZES(NAME, F, ARGS, bf16, bfloat16) \
+  VT_OPTIM_SIZES(NAME, F, ARGS, f32, float)     \
   VT_OPTIM_SIZES(NAME, F, ARGS, f64, double)
 
 extern "C" {

@@ -97,8 +97,8 @@ __device__ __forceinline__ SinCos<double> pair_of(const uint32_t *words, double)
 
 // `complex`: pairs of reals, of which only the first gets the mean, after the standard deviation.
 template <class T>
-__device__ __forceinline__ void normal(T *out, int64_t n, acc_t<T> mean, acc_t<T> std,
-                                       bool complex, PhiloxArgs where) {
+__device__ __forceinline__ void normal(T *out, int64_t n, acc_t<T> mean, acc_t<T> std, bool complex,
+                                       PhiloxArgs where) {
   using R = acc_t<T>;
   const R added = complex ? R(0) : mean;
   draw<kReals<R>>(out, n, where, [&](const uint32_t (&words)[4], T(&x)[kReals<R>]) {
@@ -218,31 +218,31 @@ __device__ __forceinline__ void dropout(const T *input, T *out, uint8_t *mask, i
 
 #define VT_KERNEL __global__ void __launch_bounds__(kThreads)
 
-#define VT_FLOATING(SUFFIX, T, A)                                                                  \
-  VT_KERNEL vt_uniform_##SUFFIX(T *out, int64_t n, A lo, A range, A last, PhiloxArgs where) {      \
-    uniform<T>(out, n, lo, range, last, where);                                                    \
-  }                                                                                                \
-  VT_KERNEL vt_normal_##SUFFIX(T *out, int64_t n, A mean, A std, int32_t complex,                  \
-                               PhiloxArgs where) {                                                 \
-    normal<T>(out, n, mean, std, complex != 0, where);                                             \
-  }                                                                                                \
-  VT_KERNEL vt_bernoulli_tensor_##SUFFIX(const T *p, void *out, int64_t n, int32_t dtype,          \
-                                         PhiloxArgs where, vt_error_sink sink) {                   \
-    bernoulli_tensor<T>(p, out, n, dtype, where, sink);                                            \
-  }                                                                                                \
-  VT_KERNEL vt_dropout_##SUFFIX(const T *input, T *out, uint8_t *mask, int64_t n,                  \
-                                uint32_t last_kept, int32_t any, A scale, PhiloxArgs where) {      \
-    dropout<T>(input, out, mask, n, last_kept, any, scale, where);                                 \
+#define VT_FLOATING(SUFFIX, T, A)                                                             \
+  VT_KERNEL vt_uniform_##SUFFIX(T *out, int64_t n, A lo, A range, A last, PhiloxArgs where) { \
+    uniform<T>(out, n, lo, range, last, where);                                               \
+  }                                                                                           \
+  VT_KERNEL vt_normal_##SUFFIX(T *out, int64_t n, A mean, A std, int32_t complex,             \
+                               PhiloxArgs where) {                                            \
+    normal<T>(out, n, mean, std, complex != 0, where);                                        \
+  }                                                                                           \
+  VT_KERNEL vt_bernoulli_tensor_##SUFFIX(const T *p, void *out, int64_t n, int32_t dtype,     \
+                                         PhiloxArgs where, vt_error_sink sink) {              \
+    bernoulli_tensor<T>(p, out, n, dtype, where, sink);                                       \
+  }                                                                                           \
+  VT_KERNEL vt_dropout_##SUFFIX(const T *input, T *out, uint8_t *mask, int64_t n,             \
+                                uint32_t last_kept, int32_t any, A scale, PhiloxArgs where) { \
+    dropout<T>(input, out, mask, n, last_kept, any, scale, where);                            \
   }
 
-#define VT_REAL(SUFFIX, T)                                                                         \
-  VT_KERNEL vt_bernoulli_##SUFFIX(T *out, int64_t n, uint32_t last, int32_t yes,                   \
-                                  PhiloxArgs where) {                                              \
-    bernoulli<T>(out, n, last, yes, where);                                                        \
-  }                                                                                                \
-  VT_KERNEL vt_randint_##SUFFIX(T *out, int64_t n, uint64_t low, uint64_t range,                   \
-                                PhiloxArgs where) {                                                \
-    randint<T>(out, n, low, range, where);                                                         \
+#define VT_REAL(SUFFIX, T)                                                       \
+  VT_KERNEL vt_bernoulli_##SUFFIX(T *out, int64_t n, uint32_t last, int32_t yes, \
+                                  PhiloxArgs where) {                            \
+    bernoulli<T>(out, n, last, yes, where);                                      \
+  }                                                                              \
+  VT_KERNEL vt_randint_##SUFFIX(T *out, int64_t n, uint64_t low, uint64_t range, \
+                                PhiloxArgs where) {                              \
+    randint<T>(out, n, low, range, where);                                       \
   }
 
 extern "C" {

@@ -27,9 +27,7 @@ __device__ __forceinline__ uint64_t uniform_at(const PhiloxArgs &where, int64_t 
 }
 
 // The number of bits of the numbers below n.
-__device__ __forceinline__ int bits_below(int64_t n) {
-  return n <= 1 ? 0 : 64 - __clzll(n - 1);
-}
+__device__ __forceinline__ int bits_below(int64_t n) { return n <= 1 ? 0 : 64 - __clzll(n - 1); }
 
 // ---- over the threads of a block ----
 
@@ -197,24 +195,23 @@ __device__ __forceinline__ void arrival_times(const P *weights, int64_t count, d
 
 }  // namespace
 
-#define VT_WEIGHTS(SUFFIX, P)                                                                     \
-  __global__ void __launch_bounds__(kRowThreads)                                                  \
-      vt_weights_check_##SUFFIX(const P *weights, int64_t n, vt_error_sink sink) {                \
-    check_weights(weights, n, sink);                                                              \
-  }                                                                                               \
-  __global__ void __launch_bounds__(kRowThreads)                                                  \
-      vt_choose_one_##SUFFIX(const P *weights, int64_t n, int64_t *out, int64_t row_stride,       \
-                             PhiloxArgs where, vt_error_sink sink) {                              \
-    choose_one(weights, n, out, row_stride, where, sink);                                         \
-  }                                                                                               \
-  __global__ void __launch_bounds__(kRowThreads)                                                  \
-      vt_weight_sums_##SUFFIX(const P *weights, int64_t n, uint64_t *sums, vt_error_sink sink) {  \
-    sum_weights(weights, n, sums, sink);                                                          \
-  }                                                                                               \
-  __global__ void __launch_bounds__(kThreads)                                                     \
-      vt_arrival_times_##SUFFIX(const P *weights, int64_t count, double *times,                   \
-                                PhiloxArgs where) {                                               \
-    arrival_times(weights, count, times, where);                                                  \
+#define VT_WEIGHTS(SUFFIX, P)                                                                    \
+  __global__ void __launch_bounds__(kRowThreads)                                                 \
+      vt_weights_check_##SUFFIX(const P *weights, int64_t n, vt_error_sink sink) {               \
+    check_weights(weights, n, sink);                                                             \
+  }                                                                                              \
+  __global__ void __launch_bounds__(kRowThreads)                                                 \
+      vt_choose_one_##SUFFIX(const P *weights, int64_t n, int64_t *out, int64_t row_stride,      \
+                             PhiloxArgs where, vt_error_sink sink) {                             \
+    choose_one(weights, n, out, row_stride, where, sink);                                        \
+  }                                                                                              \
+  __global__ void __launch_bounds__(kRowThreads)                                                 \
+      vt_weight_sums_##SUFFIX(const P *weights, int64_t n, uint64_t *sums, vt_error_sink sink) { \
+    sum_weights(weights, n, sums, sink);                                                         \
+  }                                                                                              \
+  __global__ void __launch_bounds__(kThreads) vt_arrival_times_##SUFFIX(                         \
+      const P *weights, int64_t count, double *times, PhiloxArgs where) {                        \
+    arrival_times(weights, count, times, where);                                                 \
   }
 
 extern "C" {

@@ -100,7 +100,8 @@ __device__ __forceinline__ void sort_row(const SortArgs &args, const void *input
   for (int j = 0; j < Items; j++) {
     const int i = threadIdx.x * Items + j;
     places[j] = static_cast<uint16_t>(i);
-    keys[j] = i < args.n ? static_cast<K>(key_at(row.input, i * args.steps[0], args.rule)) : K(~K(0));
+    keys[j] =
+        i < args.n ? static_cast<K>(key_at(row.input, i * args.steps[0], args.rule)) : K(~K(0));
   }
   // The sort looks at `bits` bits only; there the padding is all ones as well.
   Sort(temp).SortBlockedToStriped(keys, places, 0, args.rule.bits);
@@ -173,7 +174,8 @@ __device__ __forceinline__ void select_row(const SortArgs &args, const void *inp
       if ((key & prefix_mask) == prefix) atomicAdd(&shared.count[(key >> low) & digit_mask], 1u);
     }
     __syncthreads();
-    const uint32_t first = shared.count[2 * threadIdx.x], second = shared.count[2 * threadIdx.x + 1];
+    const uint32_t first = shared.count[2 * threadIdx.x],
+                   second = shared.count[2 * threadIdx.x + 1];
     uint32_t total;
     const uint32_t before = sum_before(first + second, warps, &total);
     // Exactly one thread has the digit that the wanted element starts with.
@@ -238,17 +240,15 @@ __device__ __forceinline__ void select_row(const SortArgs &args, const void *inp
 
 }  // namespace
 
-#define VT_SORT_ROWS(BITS, K, LENGTH, THREADS)                                                   \
-  __global__ void __launch_bounds__(THREADS) vt_sort_rows_##BITS##_##LENGTH(                     \
-      const __grid_constant__ SortArgs args, const void *input, void *values,                    \
-      int64_t *indices) {                                                                        \
-    sort_row<K, THREADS, LENGTH / THREADS>(args, input, values, indices);                        \
+#define VT_SORT_ROWS(BITS, K, LENGTH, THREADS)                                                    \
+  __global__ void __launch_bounds__(THREADS) vt_sort_rows_##BITS##_##LENGTH(                      \
+      const __grid_constant__ SortArgs args, const void *input, void *values, int64_t *indices) { \
+    sort_row<K, THREADS, LENGTH / THREADS>(args, input, values, indices);                         \
   }
-#define VT_SELECT_ROWS(BITS, K)                                                                  \
-  __global__ void __launch_bounds__(kSelectThreads) vt_select_rows_##BITS(                       \
-      const __grid_constant__ SortArgs args, const void *input, void *values,                    \
-      int64_t *indices) {                                                                        \
-    select_row<K>(args, input, values, indices);                                                 \
+#define VT_SELECT_ROWS(BITS, K)                                                                   \
+  __global__ void __launch_bounds__(kSelectThreads) vt_select_rows_##BITS(                        \
+      const __grid_constant__ SortArgs args, const void *input, void *values, int64_t *indices) { \
+    select_row<K>(args, input, values, indices);                                                  \
   }
 
 extern "C" {
@@ -287,8 +287,8 @@ __global__ void __launch_bounds__(kThreads)
   args.rows.offsets(first_row + row, offset);
   const uint64_t key = key_at(static_cast<const char *>(input) + offset[0] * args.rule.bytes,
                               place * args.steps[0], args.rule);
-  keys[i] = static_cast<uint32_t>(with_row ? static_cast<uint64_t>(row) << args.rule.bits | key
-                                           : key);
+  keys[i] =
+      static_cast<uint32_t>(with_row ? static_cast<uint64_t>(row) << args.rule.bits | key : key);
   places[i] = static_cast<uint32_t>(i);
 }
 

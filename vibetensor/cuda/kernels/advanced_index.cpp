@@ -69,10 +69,10 @@ struct Advanced {
       const vt_error_sink sink = error_sink(ctx, d);
       int64_t *to = offsets;
       const vt_status status = dims.for_walks([&](const Walk<1> &walk, const int64_t *offset) {
-        const vt_status s = launch(
-            ctx, offsets_kernel, blocks_for(walk.numel, kThreads), {kThreads}, 0, walk, rule,
-            static_cast<const char *>(list[d].data + offset[0] * (rule.wide ? 8 : 4)), to, first,
-            sink);
+        const vt_status s =
+            launch(ctx, offsets_kernel, blocks_for(walk.numel, kThreads), {kThreads}, 0, walk, rule,
+                   static_cast<const char *>(list[d].data + offset[0] * (rule.wide ? 8 : 4)), to,
+                   first, sink);
         to += walk.numel;
         return s;
       });
@@ -144,7 +144,9 @@ extern "C" {
 // the dimensions taken whole. Negative indices count from the end.
 vt_status index_cuda(const vt_array *a, const vt_value *v, vt_context *ctx) {
   if (a[1].numel == 0) return VT_OK;
-  return Advanced(a[0], a[1], v[0]).with_plan(ctx, false, [&](IndexPlan &p) { return p.fetch(ctx); });
+  return Advanced(a[0], a[1], v[0]).with_plan(ctx, false, [&](IndexPlan &p) {
+    return p.fetch(ctx);
+  });
 }
 
 // self (written in place), source (shape as index_cuda's out; may be expanded); list of index arrays,

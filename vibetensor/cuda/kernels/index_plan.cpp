@@ -54,7 +54,8 @@ int64_t IndexPlan::widen() {
     parts |= static_cast<uint64_t>(dims.strides[kValues][d]) |
              static_cast<uint64_t>(dims.strides[kTable][d]);
   }
-  const uint64_t addresses = reinterpret_cast<uintptr_t>(values) | reinterpret_cast<uintptr_t>(table);
+  const uint64_t addresses =
+      reinterpret_cast<uintptr_t>(values) | reinterpret_cast<uintptr_t>(table);
   while (n > 1 && (parts % n != 0 || addresses % (n * size) != 0)) n /= 2;
   if (n == 1) return size;
   dims.sizes[0] /= n;
@@ -90,8 +91,7 @@ vt_status IndexPlan::store(vt_context *ctx) {
   return dims.for_walks([&](const Walk<3> &walk, const int64_t *offset) {
     const vt::IndexWalk w = {walk, rule};
     return launch(ctx, store_kernels[size_slot(bytes)], blocks_for(walk.numel, kPerBlock),
-                  {kThreads}, 0, w,
-                  static_cast<const char *>(values + offset[kValues] * bytes),
+                  {kThreads}, 0, w, static_cast<const char *>(values + offset[kValues] * bytes),
                   index + offset[kIndex] * (rule.wide ? 8 : 4), table + offset[kTable] * bytes,
                   sink);
   });
@@ -157,9 +157,9 @@ vt_status IndexPlan::add_in_order(vt_context *ctx, const IndexScale &scale, bool
       launch(ctx, keys_kernel, blocks_for(count, kThreads), {kThreads}, 0, keys.walk(), key_rule,
              combined ? numbers : index, unsorted, identity, places, sink);
   if (status != VT_OK) return status;
-  status = sort_pairs(ctx, static_cast<const uint64_t *>(unsorted), sorted,
-                      static_cast<const uint32_t *>(identity), order, count, 0,
-                      bits_below(places + 1));
+  status =
+      sort_pairs(ctx, static_cast<const uint64_t *>(unsorted), sorted,
+                 static_cast<const uint32_t *>(identity), order, count, 0, bits_below(places + 1));
   if (status != VT_OK) return status;
   vt::SegmentWalk w = {};
   w.positions = positions.walk();

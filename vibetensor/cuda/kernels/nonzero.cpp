@@ -109,11 +109,12 @@ vt_status nonzero_cuda(const vt_array *a, const vt_value *, vt_context *ctx) {
   const uint64_t mask = mask_of(input.dtype);
   vt_status status = launch(ctx, tile_kernels[slot], {static_cast<unsigned>(tiles)}, {kThreads}, 0,
                             x.walk(), x.data(), mask, starts.as<char>());
-  if (status == VT_OK) status = launch(ctx, starts_kernel, {1}, {1024}, 0, starts.as<char>(), tiles);
+  if (status == VT_OK)
+    status = launch(ctx, starts_kernel, {1}, {1024}, 0, starts.as<char>(), tiles);
   if (status == VT_OK) {
-    status = launch(ctx, list_kernels[slot], {static_cast<unsigned>(tiles)}, {kThreads}, 0,
-                    x.walk(), x.data(), mask, static_cast<const char *>(starts.as<char>()), places,
-                    found);
+    status =
+        launch(ctx, list_kernels[slot], {static_cast<unsigned>(tiles)}, {kThreads}, 0, x.walk(),
+               x.data(), mask, static_cast<const char *>(starts.as<char>()), places, found);
   }
   if (status != VT_OK || in_place) return status;
   uint64_t below = 1;

@@ -79,8 +79,8 @@ class Batch {
     const auto flush = [&]() -> vt_status {
       if (table.count == 0) return VT_OK;
       launched(args, blocks);
-      vt_status status = launch(ctx, kernels[dtype], {static_cast<unsigned>(blocks)}, {kThreads}, 0,
-                                args);
+      vt_status status =
+          launch(ctx, kernels[dtype], {static_cast<unsigned>(blocks)}, {kThreads}, 0, args);
       for (Contiguous &copy : copies) {
         if (status == VT_OK) status = copy.finish();
       }
@@ -133,8 +133,9 @@ struct Census {
 // Launches over all tensors, dtype by dtype. fill(args) sets what is not in the table,
 // launched(args, blocks) is called before each launch.
 template <class Small, class Large, class Fill, class F>
-vt_status run_lists(vt_context *ctx, Kernels &kernels, const Operands<Small::Table::lists> &operands,
-                    const Fill &fill, const F &launched) {
+vt_status run_lists(vt_context *ctx, Kernels &kernels,
+                    const Operands<Small::Table::lists> &operands, const Fill &fill,
+                    const F &launched) {
   const Census census(*operands.lists[0]);
   for (int dtype = 0; dtype < VT_NUM_DTYPES; dtype++) {
     const int64_t count = census.count[dtype];
@@ -172,12 +173,12 @@ Kernels scale_kernels = {{"optim", "vt_scale_small"}, {"optim", "vt_scale_large"
 Kernel finish_kernel("optim", "vt_norm_finish");
 
 vt::NormKind norm_kind(double p) {
-  return p == 2               ? vt::kNormSquares
-         : p == 1             ? vt::kNormSum
-         : p == 0             ? vt::kNormCount
-         : isinf(p) && p > 0  ? vt::kNormLargest
-         : isinf(p)           ? vt::kNormSmallest
-                              : vt::kNormPower;
+  return p == 2              ? vt::kNormSquares
+         : p == 1            ? vt::kNormSum
+         : p == 0            ? vt::kNormCount
+         : isinf(p) && p > 0 ? vt::kNormLargest
+         : isinf(p)          ? vt::kNormSmallest
+                             : vt::kNormPower;
 }
 
 }  // namespace

@@ -24,12 +24,8 @@ KernelSet randint_kernels("random", "vt_randint");
 KernelSet dropout_kernels("random", "vt_dropout");
 
 // A complex array is one of twice as many reals.
-int real_dtype(int dtype) {
-  return dtype == VT_C64 ? VT_F32 : dtype == VT_C128 ? VT_F64 : dtype;
-}
-int64_t reals(const vt_array &a) {
-  return in_set(kComplexSet, a.dtype) ? 2 * a.numel : a.numel;
-}
+int real_dtype(int dtype) { return dtype == VT_C64 ? VT_F32 : dtype == VT_C128 ? VT_F64 : dtype; }
+int64_t reals(const vt_array &a) { return in_set(kComplexSet, a.dtype) ? 2 * a.numel : a.numel; }
 int reals_per_block(int dtype) { return dtype == VT_F64 ? VT_DRAW_64 : VT_DRAW_32; }
 
 Dim blocks_of(int64_t n, int per_block) { return blocks_for(n, int64_t(per_block) * kThreads); }

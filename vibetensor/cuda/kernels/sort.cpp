@@ -79,9 +79,9 @@ vt_status sort_together(vt_context *ctx, const vt::SortArgs &args, const Arrays 
       launch(ctx, keys_kernels[sizeof(K) == 8], blocks_for(count, kThreads), {kThreads}, 0, args,
              a.in, keys, places, first, count, static_cast<int32_t>(with_row));
   if (status != VT_OK) return status;
-  status = sort_pairs(ctx, static_cast<const K *>(keys), sorted,
-                      static_cast<const uint32_t *>(places), order, count, 0,
-                      args.rule.bits + (with_row ? row_bits : 0));
+  status =
+      sort_pairs(ctx, static_cast<const K *>(keys), sorted, static_cast<const uint32_t *>(places),
+                 order, count, 0, args.rule.bits + (with_row ? row_bits : 0));
   if (status != VT_OK) return status;
   if (rows > 1 && !with_row) {
     // A stable sort by row after the one by key.

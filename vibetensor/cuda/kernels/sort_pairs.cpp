@@ -14,8 +14,9 @@ namespace {
 std::atomic<bool> deterministic_flag{false};
 
 template <class K>
-vt_status sort(vt_context *ctx, int (*entry)(void *, size_t *, const K *, K *, const uint32_t *,
-                                             uint32_t *, int64_t, int, int, void *),
+vt_status sort(vt_context *ctx,
+               int (*entry)(void *, size_t *, const K *, K *, const uint32_t *, uint32_t *, int64_t,
+                            int, int, void *),
                const K *keys_in, K *keys_out, const uint32_t *values_in, uint32_t *values_out,
                int64_t n, int begin_bit, int end_bit) {
   if (n == 0) return VT_OK;
