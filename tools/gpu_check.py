@@ -51,7 +51,8 @@ def bench(subject: str, name: str, *options: str) -> list[str]:
 
 
 def sanitizer(tool: str) -> list[str]:
-    """compute-sanitizer over the marked tests, on memory that is not cached."""
+    """compute-sanitizer over the marked tests. Calls that fail are not its subject: asking the driver
+    about a pointer that it does not know is one, and tests provoke others."""
     program = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
     return [
         program,

@@ -153,6 +153,18 @@ VT_HD complex<T> cpow(complex<T> a, complex<T> b) {
   auto r = cuda::std::pow(cuda::std::complex<T>(a.re, a.im), cuda::std::complex<T>(b.re, b.im));
   return {r.real(), r.imag()};
 }
+// Kahan's way (Branch Cuts for Complex Elementary Functions, 1987), which keeps its digits near the
+// poles; the library's loses half of them. Far out, and for special values, the library's will do.
+template <class T>
+VT_HD complex<T> ctanh(complex<T> z) {
+  if (::fabs(z.re) < T(10) && z.im - z.im == T(0)) {
+    const T t = ::tan(z.im), s = ::sinh(z.re);
+    const T beta = T(1) + t * t, rho = ::sqrt(T(1) + s * s), scale = T(1) + beta * s * s;
+    return {beta * rho * s / scale, t / scale};
+  }
+  auto r = cuda::std::tanh(cuda::std::complex<T>(z.re, z.im));
+  return {r.real(), r.imag()};
+}
 VT_HD float cabs(complex<float> z) { return ::hypotf(z.re, z.im); }
 VT_HD double cabs(complex<double> z) { return ::hypot(z.re, z.im); }
 #else
@@ -197,7 +209,9 @@ VT_COMPLEX_UNARY(log, clog)
 VT_COMPLEX_UNARY(sqrt, csqrt)
 VT_COMPLEX_UNARY(sin, csin)
 VT_COMPLEX_UNARY(cos, ccos)
+#ifndef __CUDACC__
 VT_COMPLEX_UNARY(tanh, ctanh)
+#endif
 #undef VT_COMPLEX_UNARY
 
 }  // namespace VT_NS

@@ -224,3 +224,16 @@ def test_the_names_are_torchs():
     ours = [n for n in vt.cuda.__all__ if n not in ("graphed",)]
     missing = [n for n in ours if not hasattr(torch.cuda, n) and n != "is_built"]
     assert missing == []
+
+
+@pytest.mark.gpu
+def test_a_bad_index_is_raised_at_the_next_wait_and_the_device_stays_usable():
+    if not has_gpu():
+        pytest.skip("needs a CUDA device")
+    x = vt.arange(10, device="cuda")
+    for _ in range(2):
+        x.index_select(0, vt.tensor([3, 12], device="cuda"))
+        with pytest.raises(IndexError, match=r"index_select\(\): index 12 is out of bounds"):
+            vt.cuda.synchronize()
+        vt.cuda.synchronize()
+        assert x.sum().item() == 45

@@ -189,7 +189,10 @@ void release_pool(int device, PoolId id) {
   // While something is captured, memory that replays may still use cannot be waited for.
   if (captures_underway > 0) return;
   DriverScope scope(device);
-  for (Arena *a : pool->arenas) release_arena(d, a);
+  for (Arena *a : pool->arenas) {
+    a->waiting_blocks.poll(a, true);  // deferred by the capture, and nobody else asks this arena
+    release_arena(d, a);
+  }
   drop_unused_pools(d);
 }
 

@@ -216,6 +216,8 @@ CUresult begin_call(FunctionNumber function);
 
 void violation(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+constexpr int kGreatestPriority = -5; /* of a stream */
+
 /* The thread's context, NULL where it has none. */
 Device *current_device();
 /* NULL, CU_STREAM_LEGACY and a stream's handle; NULL for one that is none. */
