@@ -23,7 +23,9 @@ def no_gpu():
     import vibetensor as vt
 
     if vt.cuda.is_available():
-        return None
+        from vibetensor.cuda import _runtime
+
+        return "the driver is simulated" if _runtime.is_simulated() else None
     try:
         vt.cuda.init()
     except RuntimeError as error:
@@ -36,5 +38,8 @@ def pytest_sessionstart():
 
 
 def pytest_runtest_setup(item):
-    if item.get_closest_marker("gpu") and (reason := no_gpu()):
-        pytest.skip(f"needs a CUDA device: {reason}")
+    if item.get_closest_marker("gpu"):
+        if reason := no_gpu():
+            pytest.skip(f"needs a CUDA device: {reason}")
+    elif "driver" in item.fixturenames and no_gpu() is None:
+        pytest.skip("the simulated driver cannot take the place of a real one that is in use")
