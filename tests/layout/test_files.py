@@ -12,10 +12,12 @@ PACKAGE = ROOT / "vibetensor"
 MAX_LINES = 500
 # A file has one reason to change. Longer ones, each with the reason it is not two files.
 LONG_FILES = {
+    "tests/cuda/allocator/scenarios.cpp": "a list of independent scenarios of one program",
     "vibetensor/core/iterator.pyx": "promotion, plan, pointwise, copies and reductions share the plan's helpers",
     "vibetensor/core/tensor.pyx": "one extension type: Cython wants its class body and memory in one module",
     "vibetensor/nn/module.py": "one class, Module, with PyTorch's surface",
     "vibetensor/opdefs/pointwise.py": "a table: grows with the operators, a dozen lines each",
+    "vibetensor/ops/checks.pyx": "a list of independent checks and output shapes",
     "vibetensor/ops/composites.pyx": "a list of independent bodies",
 }
 
