@@ -87,10 +87,10 @@ def minigpt(precision: str = "tf32") -> Workload:
     return gpt("miniGPT", precision, 64, vocab=4096, context=128, dim=256, layers=6, heads=8)
 
 
-def gpt2(precision: str = "bfloat16") -> Workload:
+def gpt2(precision: str = "bfloat16", batch: int = 16) -> Workload:
     """GPT-2 124M: batch 16, 1024 tokens, vocabulary 50304, dim 768, 12 layers, 12 heads."""
     sizes = {"vocab": 50304, "context": 1024, "dim": 768, "layers": 12, "heads": 12}
-    return gpt("GPT-2", precision, 16, **sizes, tied=True)
+    return gpt("GPT-2", precision, batch, **sizes, tied=True)
 
 
 def vit(precision: str = "tf32", dropout: float = 0.1) -> Workload:
