@@ -127,7 +127,7 @@ __device__ void add(const IndexWalk &w, const T *values, const void *index, T *t
   }
 }
 
-// The same in a fixed order: the positions of an index come sorted by the place they name, and the
+// The same, or what store() does, in a fixed order: the positions of an index come sorted by the place they name, and the
 // threads of one row take all positions of one place, one after the other.
 template <class T>
 __device__ void add_sorted(const SegmentWalk &w, const T *values, const void *index, T *table,
@@ -151,7 +151,7 @@ __device__ void add_sorted(const SegmentWalk &w, const T *values, const void *in
       int64_t at[3];
       w.positions.offsets(order[i], at);
       const A x = static_cast<A>(values[at[kValues] + rest[0]]);
-      sum = plus(sum, scale.scaled ? times(factor, x) : x);
+      sum = w.last ? x : plus(sum, scale.scaled ? times(factor, x) : x);
     }
     row[rest[1]] = static_cast<T>(sum);
   }

@@ -1,49 +1,98 @@
 // Layer norm and rms norm over rows of neighbouring elements.
-#include "vt/norm.cuh"
+#include "vt/norm_args.h"
+#include "vt/rows.cuh"
+#include "vt/words.cuh"
 
 namespace VT_NS {
 namespace {
 
-// Each group takes every so many-th row, which must be made of whole packs. A row stays in registers, and the next
-// one is fetched while it is worked on.
-template <class T>
+// Each group takes every so many-th row, which must be made of whole packs, P of them for each thread.
+// A row stays in registers, with the weight and the bias, both of type W; the next one is fetched
+// while it is worked on.
+template <class T, class W, int P>
 __device__ __forceinline__ void norm_rows(const NormArgs &a) {
   using V = acc_t<T>;
-  constexpr int E = norm_slice(sizeof(T));
-  using Slice = RowSlice<T, E>;
+  constexpr int K = kPack<T>;
+  using Row = Words<T, K>;
+  using Factor = Words<W, K>;
   __shared__ V room[Group<V>::kRoom];
   Group<V> group(room);
   const T *const x = static_cast<const T *>(a.x);
-  const int64_t step = int64_t(gridDim.x) * blockDim.y;
-  const V count = static_cast<V>(a.n);
-  int64_t first = int64_t(blockIdx.x) * blockDim.y, row = first + threadIdx.y;
-  typename Slice::Raw raw;
-  Slice::fetch(raw, x + row * a.x_stride, row < a.rows ? int(a.n) : 0, 1, true);
-#pragma unroll 1
-  for (; first < a.rows; first += step, row += step) {
-    const int n = row < a.rows ? int(a.n) : 0;
-    V v[E];
-    Slice::unpack(v, raw, n, true, V(0));
-    const int64_t next = row + step;
-    Slice::fetch(raw, x + next * a.x_stride, next < a.rows ? int(a.n) : 0, 1, true);
-    V mean = V(0), sum = V(0);
-    if (!a.rms) {
+  T *const out = static_cast<T *>(a.out);
+  const int rows = int(a.rows), width = int(a.n), step = gridDim.x * blockDim.y;
+  const V count = static_cast<V>(a.n), scale = V(1) / count;
+  const bool rms = a.rms, has_weight = a.weight.data, has_bias = a.bias.data;
+  const auto at = [](int p) { return (p * int(blockDim.x) + int(threadIdx.x)) * K; };
+  const auto fetch = [&](Row(&to)[P], int row) {
 #pragma unroll
-      for (int e = 0; e < E; e++) sum += v[e];
-      mean = group.fold(sum, Add<V>()) / count;
-      sum = V(0);
-#pragma unroll
-      for (int e = 0; e < E; e++) v[e] = Slice::index(true, e) < n ? v[e] - mean : V(0);
+    for (int p = 0; p < P; p++) {
+      to[p] = Row::none();
+      if (row < rows && at(p) < width) to[p] = Row::load(x + row * a.x_stride + at(p));
     }
+  };
+  Factor weight[P], bias[P];
 #pragma unroll
-    for (int e = 0; e < E; e++) sum += v[e] * v[e];
+  for (int p = 0; p < P; p++) {
+    weight[p] = bias[p] = Factor::none();
+    if (at(p) >= width) continue;
+    if (has_weight) weight[p] = Factor::load(static_cast<const W *>(a.weight.data) + at(p));
+    if (has_bias) bias[p] = Factor::load(static_cast<const W *>(a.bias.data) + at(p));
+  }
+  int first = blockIdx.x * blockDim.y, row = first + threadIdx.y;
+  Row now[P], next[P];
+  fetch(next, row);
+#pragma unroll 1
+  for (; first < rows; first += step, row += step) {
+#pragma unroll
+    for (int p = 0; p < P; p++) now[p] = next[p];
+    fetch(next, row + step);
+    hold(weight);
+    hold(bias);
+    V v[K], mean = V(0), sum = V(0);
+    if (!rms) {
+#pragma unroll
+      for (int p = 0; p < P; p++) {
+        now[p].open(v);
+#pragma unroll
+        for (int k = 0; k < K; k++) sum += v[k];
+      }
+      mean = group.fold(sum, Add<V>()) / count;  // the very value of a constant row
+      sum = V(0);
+      hold(now);
+    }
+    const int n = row < rows ? width : 0;
+#pragma unroll
+    for (int p = 0; p < P; p++) {
+      if (at(p) >= n) continue;
+      now[p].open(v);
+#pragma unroll
+      for (int k = 0; k < K; k++) sum += (v[k] - mean) * (v[k] - mean);
+    }
     sum = group.fold(sum, Add<V>());
-    const V rstd = V(1) / sqrt_of(sum / count + static_cast<V>(a.eps));
+    hold(now);
+    const V rstd = V(1) / sqrt_of(sum * scale + static_cast<V>(a.eps));
 #pragma unroll
-    for (int e = 0; e < E; e++) v[e] *= rstd;
-    map_parameter<T>(v, a.weight, n, [](V p, V w) { return p * w; });
-    map_parameter<T>(v, a.bias, n, [](V p, V b) { return p + b; });
-    Slice::store(v, static_cast<T *>(a.out) + row * a.out_stride, n, 1, true);
+    for (int p = 0; p < P; p++) {
+      if (at(p) >= n) continue;
+      V f[K];
+      now[p].open(v);
+#pragma unroll
+      for (int k = 0; k < K; k++) v[k] = (v[k] - mean) * rstd;
+      if (has_weight) {
+        weight[p].open(f);
+#pragma unroll
+        for (int k = 0; k < K; k++) v[k] *= f[k];
+      }
+      if (has_bias) {
+        bias[p].open(f);
+#pragma unroll
+        for (int k = 0; k < K; k++) v[k] += f[k];
+      }
+      Pack<T, K> y;
+#pragma unroll
+      for (int k = 0; k < K; k++) y.x[k] = store_as<T>(v[k]);
+      store_pack<T, K>(out + row * a.out_stride + at(p), y);
+    }
     if (threadIdx.x == 0 && n > 0) {
       if (a.mean) static_cast<V *>(a.mean)[row] = mean;
       if (a.rstd) static_cast<V *>(a.rstd)[row] = rstd;
@@ -134,11 +183,14 @@ __device__ __forceinline__ void norm_long(const NormArgs &a) {
 }  // namespace
 }  // namespace VT_NS
 
+// SUFFIX names the dtype of the rows; with _float_ weight and bias are float.
+#define VT_NORM_ROWS_KERNEL(NAME, T, W)                             \
+  extern "C" __global__ void __maxnreg__(vt::kNormRegisters)        \
+      vt_norm_rows_##NAME(const __grid_constant__ vt::NormArgs a) { \
+    vt::norm_rows<T, W, vt::norm_packs(sizeof(T))>(a);              \
+  }
 #define VT_NORM_KERNELS(SUFFIX, T)                                    \
-  extern "C" __global__ void __maxnreg__(vt::kNormRegisters)          \
-      vt_norm_rows_##SUFFIX(const __grid_constant__ vt::NormArgs a) { \
-    vt::norm_rows<T>(a);                                              \
-  }                                                                   \
+  VT_NORM_ROWS_KERNEL(SUFFIX, T, T)                                   \
   extern "C" __global__ void __launch_bounds__(vt::kNormLong, 1)      \
       vt_norm_long_##SUFFIX(const __grid_constant__ vt::NormArgs a) { \
     vt::norm_long<T>(a);                                              \
@@ -148,3 +200,5 @@ VT_NORM_KERNELS(f16, vt::half)
 VT_NORM_KERNELS(bf16, vt::bfloat16)
 VT_NORM_KERNELS(f32, float)
 VT_NORM_KERNELS(f64, double)
+VT_NORM_ROWS_KERNEL(float_f16, vt::half, float)
+VT_NORM_ROWS_KERNEL(float_bf16, vt::bfloat16, float)

@@ -107,7 +107,8 @@ def digits(dtype: str) -> Images:
 
 
 def cifar10(folder: str, dtype: str) -> Images:
-    """60,000 photographs of 32 by 32 pixels, from the files ``data_batch_1`` to ``test_batch``."""
+    """Photographs of 32 by 32 pixels: 50,000 in ``data_batch_1`` to ``data_batch_5``, 10,000 in
+    ``test_batch``."""
     images, labels = [], []
     for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]:
         with open(Path(folder) / name, "rb") as file:
@@ -115,7 +116,8 @@ def cifar10(folder: str, dtype: str) -> Images:
             part = pickle.load(file, encoding="bytes")
         images.append(part[b"data"].reshape(-1, 3, 32, 32))
         labels.append(np.array(part[b"labels"]))
-    return Images(np.concatenate(images), np.concatenate(labels), 50000, dtype)
+    training = sum(map(len, labels[:-1]))
+    return Images(np.concatenate(images), np.concatenate(labels), training, dtype)
 
 
 def accuracy(run: Run, data: Images) -> float:

@@ -1,7 +1,9 @@
 """The example: resuming is exact to the bit, and everything that a run promises is there."""
 
 import json
+import pickle
 
+import numpy as np
 import pytest
 
 import vibetensor as vt
@@ -83,3 +85,49 @@ def test_other_examples(example, tmp_path, name):
     assert actual["losses"] == expected["losses"]
     assert 0 <= actual["accuracy"] == expected["accuracy"] <= 1
     assert (tmp_path / "parts" / "loss.png").exists()
+
+
+def write_cifar10(folder, images):
+    """Files in the format of CIFAR-10 for Python, with so many images each. Returns pixels and labels."""
+    rng = np.random.default_rng(0)
+    pixels, labels = [], []
+    folder.mkdir()
+    for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]:
+        data = rng.integers(0, 256, (images, 3 * 32 * 32), dtype=np.uint8)
+        classes = [int(c) for c in rng.integers(0, 10, images)]
+        part = {
+            b"batch_label": name.encode(),
+            b"labels": classes,
+            b"data": data,
+            b"filenames": [f"{name}_{i}.png".encode() for i in range(images)],
+        }
+        (folder / name).write_bytes(pickle.dumps(part, protocol=2))
+        pixels.append(data)
+        labels += classes
+    return np.concatenate(pixels), np.array(labels)
+
+
+def test_vit_reads_cifar10(example, tmp_path):
+    pytest.importorskip("tqdm")
+    pytest.importorskip("matplotlib")
+    vit = example("vit")
+    pixels, labels = write_cifar10(tmp_path / "cifar", 8)
+    data = vit.cifar10(str(tmp_path / "cifar"), "float64")
+    # Rows of 1024 reds, greens and blues, each plane row by row.
+    plain = pixels.reshape(48, 3, 32, 32).astype(np.float32)
+    expected = (plain - plain[:40].mean()) / plain[:40].std()
+    assert data.images.shape == (48, 3, 32, 32) and data.labels.tolist() == labels.tolist()
+    np.testing.assert_array_equal(data.images, expected)
+    assert [len(data.parts[part]) for part in (True, False)] == [40, 8]
+    images, classes = data.batch(False, 4, 1)
+    for image, c in zip(images, classes, strict=True):
+        [at] = [i for i in range(40, 48) if (data.images[i] == image).all()]
+        assert labels[at] == c
+
+    out = tmp_path / "out"
+    arguments = ["--cifar10", str(tmp_path / "cifar"), "--device", "cpu", "--out", str(out)]
+    arguments += ["--steps", "3", "--batch", "4", "--dim", "16", "--layers", "1", "--heads", "2"]
+    arguments += ["--warmup", "1", "--validate-every", "3", "--validation-batches", "1"]
+    results = vit.main([*arguments, "--class-tokens", "2"])
+    assert len(results["losses"]) == 3 and 0 <= results["accuracy"] <= 1
+    assert results["accuracy"] * 8 == round(results["accuracy"] * 8)

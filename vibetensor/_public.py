@@ -13,6 +13,11 @@ from vibetensor.autograd.grad_mode import (
     no_grad,
     set_grad_enabled,
 )
+from vibetensor.backends._determinism import (
+    are_deterministic_algorithms_enabled,
+    is_deterministic_algorithms_warn_only_enabled,
+    use_deterministic_algorithms,
+)
 from vibetensor.backends._precision import (
     get_float32_matmul_precision,
     set_float32_matmul_precision,

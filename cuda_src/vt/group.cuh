@@ -37,20 +37,27 @@ class Group {
   // rounding.
   template <class F>
   __device__ __forceinline__ S fold(S s, const F &f) {
-    const int width = blockDim.x < 32 ? blockDim.x : 32;
-    for (int d = width / 2; d > 0; d /= 2) s = f(s, shuffle_xor(s, d));
+    s = fold_lanes(s, blockDim.x, f);
     if (blockDim.x <= 32) return s;
     S *const room = room_ + 32 * turn_;
     turn_ ^= 1;
     const int thread = threadIdx.y * blockDim.x + threadIdx.x, warps = blockDim.x / 32;
     if (thread % 32 == 0) room[thread / 32] = s;
     __syncthreads();
-    s = room[threadIdx.y * warps + thread % warps];
-    for (int d = warps / 2; d > 0; d /= 2) s = f(s, shuffle_xor(s, d));
-    return s;
+    return fold_lanes(room[threadIdx.y * warps + (thread & (warps - 1))], warps, f);
   }
 
  private:
+  // Over so many neighbouring lanes, a power of two; over the warp where they are more.
+  template <class F>
+  static __device__ __forceinline__ S fold_lanes(S s, int lanes, const F &f) {
+#pragma unroll
+    for (int d = 16; d > 0; d /= 2) {
+      if (d < lanes) s = f(s, shuffle_xor(s, d));
+    }
+    return s;
+  }
+
   S *room_;
   int turn_;
 };

@@ -63,6 +63,7 @@ struct SegmentWalk {
   IndexRule rule;
   int64_t count;  // of positions
   uint64_t none;  // the key of positions to skip
+  int32_t last;   // of one place the last value is stored, and nothing added
 };
 
 }  // namespace VT_NS

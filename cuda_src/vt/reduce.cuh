@@ -226,9 +226,18 @@ struct Reduce {
     const State *const partial = reinterpret_cast<const State *>(a.partial);
     State s[1] = {Op::start()};
     if (output < a.outputs) {
-      for (int64_t i = threadIdx.y; i < a.splits; i += blockDim.y) {
-        Op::merge(s[0], partial[i * a.outputs + output]);
+      const int step = blockDim.y;
+      int i = threadIdx.y;
+#pragma unroll 1
+      for (; i + (kUnroll - 1) * step < a.splits; i += kUnroll * step) {
+        State v[kUnroll];
+#pragma unroll
+        for (int u = 0; u < kUnroll; u++) v[u] = partial[(i + u * step) * a.outputs + output];
+#pragma unroll
+        for (int u = 0; u < kUnroll; u++) Op::merge(s[0], v[u]);
       }
+#pragma unroll 1
+      for (; i < a.splits; i += step) Op::merge(s[0], partial[i * a.outputs + output]);
     }
     merge_column<1>(reinterpret_cast<State *>(room), s);
     if (output < a.outputs && threadIdx.y == 0) {

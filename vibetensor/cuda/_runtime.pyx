@@ -54,6 +54,8 @@ cdef extern from "vibetensor/cuda/runtime_api.h" nogil:
         uint64_t launches, host_syncs, graph_launches
     vt_cuda_counters vt_cuda_get_counters()
     vt_status vt_cuda_sleep(int64_t cycles)
+cdef extern from "vibetensor/cuda/determinism.h" nogil:
+    int vt_cuda_deterministic, vt_cuda_deterministic_only
 
 
 cdef int check(vt_status status) except -1:
@@ -77,6 +79,13 @@ def initialise(str fatbin_folder):
     vt_cuda_set_fatbin_folder(path)
     check(vt_cuda_initialise())
     vt_cuda_install_backend()
+
+
+def set_deterministic(bint mode, bint warn_only):
+    """Whether kernels keep fixed orders, and whether those that cannot may go on all the same."""
+    global vt_cuda_deterministic, vt_cuda_deterministic_only
+    vt_cuda_deterministic = mode
+    vt_cuda_deterministic_only = mode and not warn_only
 
 
 def is_initialised():

@@ -61,8 +61,9 @@ def _start() -> Any:
 
         module.initialise(fatbin_folder())
         _runtime = module
-        from vibetensor.backends import _precision
+        from vibetensor.backends import _determinism, _precision
 
+        _determinism.apply()
         _precision.apply()
         return module
 

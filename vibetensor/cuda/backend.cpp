@@ -57,24 +57,26 @@ vt_storage *allocate_pinned(size_t bytes) {
   return s;
 }
 
-/* The memory type of an address, 0 where the driver does not know it. */
-unsigned memory_type(const void *address) {
+/* What the driver knows of an address; the type is 0 of memory that is not its own. Of that the call
+ * for one attribute would fail, which tools that watch the driver count as an error. */
+struct Pointer {
   unsigned type = 0;
-  if (driver.cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE,
-                                   reinterpret_cast<CUdeviceptr>(address)) != CUDA_SUCCESS)
-    return 0;
-  return type;
-}
+  int device = VT_HOST;
+  explicit Pointer(const void *address) {
+    CUpointer_attribute names[] = {CU_POINTER_ATTRIBUTE_MEMORY_TYPE,
+                                   CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL};
+    void *values[] = {&type, &device};
+    if (driver.cuPointerGetAttributes(2, names, values, reinterpret_cast<CUdeviceptr>(address)) !=
+        CUDA_SUCCESS)
+      type = 0;
+  }
+};
 
-int is_pinned(const void *address) { return memory_type(address) == CU_MEMORYTYPE_HOST; }
+int is_pinned(const void *address) { return Pointer(address).type == CU_MEMORYTYPE_HOST; }
 
 int device_of(const void *address) {
-  int device = VT_HOST;
-  if (memory_type(address) != CU_MEMORYTYPE_DEVICE ||
-      driver.cuPointerGetAttribute(&device, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL,
-                                   reinterpret_cast<CUdeviceptr>(address)) != CUDA_SUCCESS)
-    return VT_HOST;
-  return device;
+  const Pointer p(address);
+  return p.type == CU_MEMORYTYPE_DEVICE ? p.device : VT_HOST;
 }
 
 /* --- copies --------------------------------------------------------------------------------------- */
@@ -147,19 +149,6 @@ vt_status order(int consumer_device, void *consumer, int producer_device, void *
                        static_cast<CUstream>(producer));
 }
 
-vt_status no_plan(const vt_iter *, vt_context *ctx) {
-  ctx->message = "the CUDA kernels of this build lack it";
-  return VT_ERROR_VALUE;
-}
-
-vt_status no_pointwise(const vt_iter *it, int, int, const vt_value *, vt_context *ctx) {
-  return no_plan(it, ctx);
-}
-
-vt_status no_flat(int, int, int, char *const *, int64_t, const vt_value *, vt_context *ctx) {
-  return no_plan(nullptr, ctx);
-}
-
 int device_of_thread() { return current_device(); }
 vt_status enter_device(int device, vt_context *ctx) { return enter(device, ctx); }
 void leave_device(vt_context *ctx) { leave(ctx); }
@@ -182,9 +171,9 @@ void vt_cuda_install_backend(void) {
   b.allocate_pinned = allocate_pinned;
   b.is_pinned = is_pinned;
   b.device_of = device_of;
-  b.pointwise = vt_cuda_pointwise != nullptr ? vt_cuda_pointwise : no_pointwise;
-  b.pointwise_flat = vt_cuda_pointwise_flat != nullptr ? vt_cuda_pointwise_flat : no_flat;
-  b.copy = vt_cuda_copy != nullptr ? vt_cuda_copy : no_plan;
+  b.pointwise = vt_cuda_pointwise;
+  b.pointwise_flat = vt_cuda_pointwise_flat;
+  b.copy = vt_cuda_copy;
   b.copy_bytes = copy_bytes;
   b.wait = wait;
   cub = simulated() ? cub_simulated : cub_entries;

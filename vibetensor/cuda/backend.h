@@ -13,18 +13,15 @@ void vt_cuda_install_backend(void);
 /* Marks the backend as not ready, when the driver is exchanged (tests). */
 void vt_cuda_remove_backend(void);
 
-/* Of the generated registry: registers the kernels; the names of those that are missing, by position,
- * NULL behind the last. */
+/* Of the generated registry: registers the kernels. */
 void vt_cuda_register_kernels(void);
-const char *vt_cuda_missing(int position);
 
 /* kernels/pointwise.cpp and kernels/copy.cpp: the plan of core/iter.h on ctx->stream. */
 vt_status vt_cuda_pointwise(const vt_iter *it, int functor, int dtype, const vt_value *params,
-                            vt_context *ctx) __attribute__((weak));
+                            vt_context *ctx);
 vt_status vt_cuda_pointwise_flat(int functor, int dtype, int noperands, char *const *data,
-                                 int64_t numel, const vt_value *params, vt_context *ctx)
-    __attribute__((weak));
-vt_status vt_cuda_copy(const vt_iter *it, vt_context *ctx) __attribute__((weak));
+                                 int64_t numel, const vt_value *params, vt_context *ctx);
+vt_status vt_cuda_copy(const vt_iter *it, vt_context *ctx);
 
 #ifdef __cplusplus
 }

@@ -42,7 +42,7 @@
   X(cuMemHostGetDevicePointer)                   \
   X(cuMemHostRegister)                           \
   X(cuMemHostUnregister)                         \
-  X(cuPointerGetAttribute)                       \
+  X(cuPointerGetAttributes)                      \
   X(cuMemcpyAsync)                               \
   X(cuMemcpyHtoDAsync)                           \
   X(cuMemcpyDtoHAsync)                           \

@@ -109,31 +109,27 @@ CUresult cuMemHostUnregister(void *host) {
   return CUDA_SUCCESS;
 }
 
-CUresult cuPointerGetAttribute(void *data, CUpointer_attribute which, CUdeviceptr address) {
-  VT_SIMULATE(cuPointerGetAttribute);
-  auto at = find_segment(address);
-  if (at == state().segments.end()) return CUDA_ERROR_INVALID_VALUE;
-  const bool host = at->second.device < 0;
-  switch (which) {
-    case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
-      *static_cast<unsigned *>(data) = host ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
-      return CUDA_SUCCESS;
-    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
-      *static_cast<int *>(data) = host ? 0 : at->second.device;
-      return CUDA_SUCCESS;
-    case CU_POINTER_ATTRIBUTE_CONTEXT:
-      *static_cast<CUcontext *>(data) =
-          reinterpret_cast<CUcontext>(state().devices[host ? 0 : at->second.device].get());
-      return CUDA_SUCCESS;
-    case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
-      *static_cast<CUdeviceptr *>(data) = address;
-      return CUDA_SUCCESS;
-    case CU_POINTER_ATTRIBUTE_IS_MANAGED:
-      *static_cast<unsigned *>(data) = 0;
-      return CUDA_SUCCESS;
-    default:
-      return CUDA_ERROR_INVALID_VALUE;
+/* Of an address that it does not know, the driver leaves zeros, and succeeds. */
+CUresult cuPointerGetAttributes(unsigned count, CUpointer_attribute *which, void **data,
+                                CUdeviceptr address) {
+  VT_SIMULATE(cuPointerGetAttributes);
+  const auto at = find_segment(address);
+  const bool known = at != state().segments.end(), host = known && at->second.device < 0;
+  for (unsigned i = 0; i < count; ++i) {
+    switch (which[i]) {
+      case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
+        *static_cast<unsigned *>(data[i]) = !known ? 0
+                                            : host ? CU_MEMORYTYPE_HOST
+                                                   : CU_MEMORYTYPE_DEVICE;
+        break;
+      case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
+        *static_cast<int *>(data[i]) = known && !host ? at->second.device : 0;
+        break;
+      default:
+        return CUDA_ERROR_INVALID_VALUE;
+    }
   }
+  return CUDA_SUCCESS;
 }
 
 /* --- Virtual memory ----------------------------------------------------------------------------------- */

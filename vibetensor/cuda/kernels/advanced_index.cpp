@@ -1,7 +1,7 @@
 // Indexing with arrays along several dimensions at once, for reading and for writing. One index array
 // is a plan like any other; several are turned into one array of offsets first, a launch for each.
+#include "vibetensor/cuda/determinism.h"
 #include "vibetensor/cuda/kernels/index_plan.h"
-#include "vibetensor/cuda/kernels/sort_pairs.h"
 
 using namespace vt_cuda;
 
@@ -155,13 +155,14 @@ vt_status index_put_cuda(const vt_array *a, const vt_value *v, vt_context *ctx) 
   if (a[1].numel == 0) return VT_OK;
   const Advanced advanced(a[0], a[1], v[0]);
   if (v[1].i == 0) {
-    return advanced.with_plan(ctx, false, [&](IndexPlan &p) { return p.store(ctx); });
+    return advanced.with_plan(ctx, vt_cuda_deterministic,
+                              [&](IndexPlan &p) { return p.store(ctx); });
   }
   // This is the gradient of indexing: half types are summed in float, as PyTorch sums them.
-  const bool in_order = deterministic() || a[0].dtype == VT_F16 || a[0].dtype == VT_BF16;
+  const bool half = a[0].dtype == VT_F16 || a[0].dtype == VT_BF16;
   const IndexScale scale = {1, 0, 1, 1, 0};
-  return advanced.with_plan(ctx, in_order,
-                            [&](IndexPlan &p) { return p.add(ctx, scale, in_order); });
+  return advanced.with_plan(ctx, half || vt_cuda_deterministic,
+                            [&](IndexPlan &p) { return p.add(ctx, scale, half); });
 }
 
 }  // extern "C"

@@ -1,6 +1,9 @@
 #include "vibetensor/cuda/kernels/index_plan.h"
 
+#include "vibetensor/cuda/determinism.h"
 #include "vibetensor/cuda/kernels/sort_pairs.h"
+
+int vt_cuda_deterministic = 0, vt_cuda_deterministic_only = 0;
 
 namespace vt_cuda {
 
@@ -25,6 +28,14 @@ Kernel keys_kernel("index", "vt_index_keys");
 // A dimension of the table that one index does not step through but stands for.
 bool is_rest(const Dims<3> &dims, int d) {
   return dims.strides[kIndex][d] == 0 && dims.strides[kTable][d] != 0;
+}
+
+vt_status no_order(vt_context *ctx) {
+  ctx->message =
+      "does not have a deterministic implementation on CUDA for 2^32 positions or more, or more "
+      "than "
+      "12 dimensions that lie apart in memory, but you set use_deterministic_algorithms(True)";
+  return VT_ERROR_VALUE;
 }
 
 }  // namespace
@@ -85,6 +96,13 @@ vt_status IndexPlan::fetch(vt_context *ctx) {
 }
 
 vt_status IndexPlan::store(vt_context *ctx) {
+  if (dims.numel() == 0) return VT_OK;
+  if (vt_cuda_deterministic) {
+    bool done = false;
+    const vt_status status = in_order(ctx, {1, 0, 1, 1, 0}, true, &done);
+    if (done || status != VT_OK) return status;
+    if (vt_cuda_deterministic_only) return no_order(ctx);
+  }
   dims.sort(kValues);
   dims.coalesce();
   const int64_t bytes = widen();
@@ -97,12 +115,15 @@ vt_status IndexPlan::store(vt_context *ctx) {
   });
 }
 
-vt_status IndexPlan::add(vt_context *ctx, const IndexScale &scale, bool in_order) {
+vt_status IndexPlan::add(vt_context *ctx, const IndexScale &scale, bool rounded_once) {
   if (dims.numel() == 0) return VT_OK;
-  if (in_order || deterministic()) {
+  // Integers wrap, so that their sums have no order.
+  const bool ordered = vt_cuda_deterministic && in_set(kFloatingSet | kComplexSet, dtype);
+  if (rounded_once || ordered) {
     bool done = false;
-    const vt_status status = add_in_order(ctx, scale, &done);
+    const vt_status status = in_order(ctx, scale, false, &done);
     if (done || status != VT_OK) return status;
+    if (ordered && vt_cuda_deterministic_only) return no_order(ctx);
   }
   dims.sort(kValues);
   dims.coalesce();
@@ -117,8 +138,8 @@ vt_status IndexPlan::add(vt_context *ctx, const IndexScale &scale, bool in_order
 }
 
 // Positions are sorted by the place they name, which is one number: that of the row, and of the
-// position in dimensions that index and table share. `done` stays false where a shape is too large.
-vt_status IndexPlan::add_in_order(vt_context *ctx, const IndexScale &scale, bool *done) {
+// position in dimensions that index and table share.
+vt_status IndexPlan::in_order(vt_context *ctx, const IndexScale &scale, bool last, bool *done) {
   Dims<3> positions;
   Dims<2> rest, keys;  // values, table; index, key
   const bool combined = rule.kind == vt::kIndexOffset;
@@ -167,6 +188,7 @@ vt_status IndexPlan::add_in_order(vt_context *ctx, const IndexScale &scale, bool
   w.rule = rule;
   w.count = count;
   w.none = places;
+  w.last = last;
   unsigned lanes = 1;
   while (lanes < 32 && lanes < w.rest.numel) lanes *= 2;
   const unsigned rows = kThreads / lanes;

@@ -33,15 +33,18 @@ struct IndexPlan {
 
   // values = table[index]
   vt_status fetch(vt_context *ctx);
-  // table[index] = values
+  // table[index] = values. Where several values meet one place any of them stays, or with
+  // vt_cuda_deterministic the last.
   vt_status store(vt_context *ctx);
-  // table[index] += scale * values. In a fixed order where that was asked for or `in_order` is set;
-  // half types are then rounded once.
-  vt_status add(vt_context *ctx, const IndexScale &scale, bool in_order);
+  // table[index] += scale * values. In a fixed order with vt_cuda_deterministic or `rounded_once`,
+  // which rounds half types once.
+  vt_status add(vt_context *ctx, const IndexScale &scale, bool rounded_once);
 
  private:
   int64_t widen();
-  vt_status add_in_order(vt_context *ctx, const IndexScale &scale, bool *done);
+  // `last` stores the last value of a place, else all are added; `done` stays false where a shape is
+  // too large.
+  vt_status in_order(vt_context *ctx, const IndexScale &scale, bool last, bool *done);
 };
 
 // The rule for an index array along dimension `dim` of a table (0-d: of one element).

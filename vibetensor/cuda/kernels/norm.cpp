@@ -11,6 +11,7 @@ using vt::NormBackwardArgs;
 using vt::NormFinishArgs;
 
 KernelSet norm_rows("norm", "vt_norm_rows"), norm_long("norm", "vt_norm_long");
+KernelSet norm_rows_float("norm", "vt_norm_rows_float");  // with parameters in float
 KernelSet backward_rows("norm_backward", "vt_norm_backward_rows");
 KernelSet backward_long("norm_backward", "vt_norm_backward_long");
 KernelSet backward_columns("norm_backward", "vt_norm_backward_columns");
@@ -25,13 +26,14 @@ vt::Parameter parameter(const vt_array &a, const Contiguous &c) {
   return {given(a) ? c.data() : nullptr, a.dtype};
 }
 
-// How groups of threads take rows that are kept in registers, as long as the registers last.
+// How groups of threads take rows that are kept in registers, `slice` elements in each thread, as long
+// as the registers last.
 struct Groups {
   unsigned x, y, blocks;
-  Groups(int64_t rows, int64_t n, int dtype, int registers, const vt_context *ctx) {
+  Groups(int64_t rows, int64_t n, int slice, int registers, int block, const vt_context *ctx) {
     const Properties &device = properties(ctx);
-    x = static_cast<unsigned>(power_of_two_from(div_up(n, vt::norm_slice(element_size(dtype)))));
-    y = x < 256 ? 256 / x : 1;
+    x = static_cast<unsigned>(power_of_two_from(div_up(n, slice)));
+    y = x < unsigned(block) ? block / x : 1;
     const int64_t resident = device.regs_per_sm / (registers * int(x * y));
     const int64_t most = device.sm_count * (resident > 0 ? resident : 1);
     const int64_t wanted = div_up(rows, y);
@@ -49,8 +51,17 @@ struct Streams {
   }
 };
 
-bool fits_registers(int64_t rows, int64_t n, int dtype) {
-  return n <= vt::kNormThreads * vt::norm_slice(element_size(dtype)) && rows < (int64_t(1) << 30);
+bool fits_registers(int64_t rows, int64_t n, int slice) {
+  return n <= int64_t(vt::kNormThreads) * slice && rows < (int64_t(1) << 30);
+}
+
+// The kernel that keeps the weight and the bias in registers; null where they have other dtypes.
+Kernel *rows_kernel(int dtype, const vt::Parameter &weight, const vt::Parameter &bias) {
+  const auto all = [&](int wanted) {
+    return (!weight.data || weight.dtype == wanted) && (!bias.data || bias.dtype == wanted);
+  };
+  if (all(dtype)) return &norm_rows[dtype];
+  return element_size(dtype) == 2 && all(VT_F32) ? &norm_rows_float[dtype] : nullptr;
 }
 
 vt_status forward(const vt_array &input, const vt_array &weight, const vt_array &bias,
@@ -83,10 +94,12 @@ vt_status forward(const vt_array &input, const vt_array &weight, const vt_array 
   const int64_t pack = 16 / element_size(dtype);
   const bool packed = n % pack == 0 && x.in_packs(pack) && y.in_packs(pack) &&
                       is_aligned(args.weight.data) && is_aligned(args.bias.data);
+  const int slice = vt::norm_packs(element_size(dtype)) * static_cast<int>(pack);
+  Kernel *const in_registers = rows_kernel(dtype, args.weight, args.bias);
   vt_status status;
-  if (packed && fits_registers(args.rows, n, dtype)) {
-    const Groups g(args.rows, n, dtype, vt::kNormRegisters, ctx);
-    status = launch(ctx, norm_rows[dtype], {g.blocks}, {g.x, g.y}, 0, args);
+  if (packed && in_registers && fits_registers(args.rows, n, slice)) {
+    const Groups g(args.rows, n, slice, vt::kNormRegisters, vt::kNormBlock, ctx);
+    status = launch(ctx, *in_registers, {g.blocks}, {g.x, g.y}, 0, args);
   } else {
     const Streams s(n);
     status = launch(ctx, norm_long[dtype], blocks_for(args.rows, s.y), {s.x, s.y}, 0, args);
@@ -139,8 +152,9 @@ vt_status backward(const vt_array &grad, const vt_array &input, const vt_array &
   const int64_t pack = 16 / element_size(dtype);
   const bool packed = n % pack == 0 && g.in_packs(pack) && x.in_packs(pack) &&
                       (!want_input || dx.in_packs(pack)) && is_aligned(args.weight.data);
-  const bool in_registers = packed && fits_registers(rows, n, dtype);
-  const Groups groups(rows, in_registers ? n : 1, dtype, vt::kNormBackwardRegisters, ctx);
+  const int slice = vt::norm_slice(element_size(dtype));
+  const bool in_registers = packed && fits_registers(rows, n, slice);
+  const Groups groups(rows, in_registers ? n : 1, slice, vt::kNormBackwardRegisters, 256, ctx);
   if (rows > 0) args.pieces = in_registers ? groups.blocks : column_pieces(rows, n, ctx);
 
   const int64_t compute = dtype == VT_F64 ? 8 : 4, sums = args.pieces * n * compute;

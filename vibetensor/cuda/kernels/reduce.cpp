@@ -17,9 +17,10 @@ struct Shape {
 };
 
 // Groups of x threads each fold an output. More threads per group the fewer outputs there are, until
-// the device is full; what is still missing comes from splits.
-Shape rows_shape(int64_t outputs, int64_t units, int64_t wanted_threads) {
+// the device is full twice over; what is still missing comes from splits.
+Shape rows_shape(int64_t outputs, int64_t units, int64_t device_threads) {
   Shape s;
+  const int64_t wanted_threads = 2 * device_threads;
   s.x = clamp(power_of_two_from(div_up(units, 2)), 1, 32);
   while (s.x < 512 && units / s.x > 8 && outputs * s.x < wanted_threads) s.x *= 2;
   s.y = s.x < kReduceThreads ? kReduceThreads / s.x : 1;
@@ -31,10 +32,12 @@ Shape rows_shape(int64_t outputs, int64_t units, int64_t wanted_threads) {
   return s;
 }
 
-// Blocks of x by y threads, each with `width` columns.
+// Blocks of x by y threads, each with `width` columns. Of the threads of a device that read packs half
+// are enough, all of them at once: more blocks only begin and end, and leave more to the second launch.
 Shape columns_shape(int64_t outputs, int64_t inner, int64_t units, int64_t width,
-                    int64_t wanted_threads) {
+                    int64_t device_threads) {
   Shape s;
+  const int64_t wanted_threads = width > 1 ? device_threads / 2 : 2 * device_threads;
   const int64_t across = power_of_two_from(div_up(inner, width));
   s.x = clamp(across, 1, 32);
   s.y = kReduceThreads / s.x;
@@ -43,7 +46,7 @@ Shape columns_shape(int64_t outputs, int64_t inner, int64_t units, int64_t width
   while (s.x * s.y < kReduceThreads && s.x < across) s.x *= 2;
   while (s.x * s.y < 32) s.y *= 2;
   s.blocks = div_up(inner, s.x * width) * (outputs / inner);
-  const int64_t missing = div_up(wanted_threads, s.blocks * s.x * s.y);
+  const int64_t missing = wanted_threads / (s.blocks * s.x * s.y);
   s.splits = clamp(missing, 1, clamp(units / (s.y * kUnitsPerThread), 1, kMaxSplits));
   return s;
 }
@@ -145,7 +148,7 @@ vt_status run_reduction(const ReduceRule &rule, const vt_array &in, const vt_arr
   }
 
   const Properties &device = properties(ctx);
-  const int64_t wanted = int64_t(2) * device.sm_count * device.max_threads_per_sm;
+  const int64_t threads = int64_t(device.sm_count) * device.max_threads_per_sm;
   return kept.for_walks([&](const Walk<2> &walk, const int64_t *offsets) {
     args.kept = walk;
     args.outputs = walk.numel;
@@ -155,8 +158,8 @@ vt_status run_reduction(const ReduceRule &rule, const vt_array &in, const vt_arr
     const int64_t width = args.load == vt::kLoadPacks ? columns : 1;
     // A run is counted in elements, but read in packs.
     const int64_t units = args.load == vt::kLoadRun ? args.count / pack : args.count;
-    const Shape shape = by_rows ? rows_shape(args.outputs, units, wanted)
-                                : columns_shape(args.outputs, args.inner, units, width, wanted);
+    const Shape shape = by_rows ? rows_shape(args.outputs, units, threads)
+                                : columns_shape(args.outputs, args.inner, units, width, threads);
     // Splits begin at a multiple of the pack, so that what is aligned stays so.
     args.split_length = (div_up(args.count, shape.splits) + pack - 1) / pack * pack;
     Shape used = shape;

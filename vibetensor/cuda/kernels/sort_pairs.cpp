@@ -1,7 +1,5 @@
 #include "vibetensor/cuda/kernels/sort_pairs.h"
 
-#include <atomic>
-
 #include "vibetensor/cuda/cub.h"
 #include "vibetensor/cuda/launch.h"
 
@@ -10,8 +8,6 @@ namespace vt_cuda {
 CubTable cub = cub_entries;
 
 namespace {
-
-std::atomic<bool> deterministic_flag{false};
 
 template <class K>
 vt_status sort(vt_context *ctx,
@@ -51,10 +47,4 @@ vt_status sort_pairs(vt_context *ctx, const uint64_t *keys_in, uint64_t *keys_ou
               end_bit);
 }
 
-bool deterministic() { return deterministic_flag.load(std::memory_order_relaxed); }
-
 }  // namespace vt_cuda
-
-extern "C" void vt_cuda_set_deterministic(int on) {
-  vt_cuda::deterministic_flag.store(on != 0, std::memory_order_relaxed);
-}

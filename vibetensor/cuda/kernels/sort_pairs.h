@@ -20,12 +20,6 @@ vt_status sort_pairs(vt_context *ctx, const uint64_t *keys_in, uint64_t *keys_ou
 // The number of bits of the numbers below n.
 inline int bits_below(uint64_t n) { return n <= 1 ? 0 : 64 - __builtin_clzll(n - 1); }
 
-// Whether operators that add through an index should add in a fixed order even where that is slower.
-bool deterministic();
-
 }  // namespace vt_cuda
-
-// Sets that for the whole process.
-extern "C" void vt_cuda_set_deterministic(int on);
 
 #endif
