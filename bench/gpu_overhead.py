@@ -12,6 +12,8 @@ from .overhead import CHAIN
 
 # Calls of one sample: fewer than the launches that a stream takes before the host has to wait.
 CALLS = 300
+# What `add` may cost beyond a launch by the driver alone, in seconds.
+ALLOWED = 0.5e-6
 
 
 def names(lib: Any) -> dict[str, Any]:
@@ -54,15 +56,28 @@ def host_cost(lib: Any, source: str) -> Callable[[], float]:
     loop = scope["loop"]
 
     def sample() -> float:
-        lib.cuda.synchronize()
-        begin = time.perf_counter()
-        loop(CALLS)
-        taken = time.perf_counter() - begin
-        lib.cuda.synchronize()
-        return taken / CALLS
+        return timed(lib, lambda: loop(CALLS))
 
     sample()
     return sample
+
+
+def timed(lib: Any, calls: Callable[[], None]) -> float:
+    """The host seconds of one of CALLS calls, which find an empty queue."""
+    lib.cuda.synchronize()
+    begin = time.perf_counter()
+    calls()
+    taken = time.perf_counter() - begin
+    lib.cuda.synchronize()
+    return taken / CALLS
+
+
+def bare_launch() -> float:
+    """The host seconds of a launch through the table of driver calls, from a loop in C."""
+    import vibetensor as vt
+    from vibetensor.cuda import _runtime
+
+    return timed(vt, lambda: _runtime.bare_launches(CALLS))
 
 
 def backward_chain(lib: Any) -> Callable[[], float]:
@@ -98,6 +113,9 @@ def measure(rounds: int) -> list[Row]:
     ]
     chain = f"backward per node, chain of {CHAIN} mul"
     cases.append(Case(chain, 0.25, backward_chain(vt), backward_chain(torch)))
+    beyond = f"add(a, b), against a bare launch + {ALLOWED * 1e9:.0f} ns"
+    add = host_cost(vt, "add(a, b)")
+    cases.append(Case(beyond, 1.0, add, lambda: bare_launch() + ALLOWED))
     return interleave(cases, rounds)
 
 

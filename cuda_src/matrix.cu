@@ -1,9 +1,11 @@
 // What goes on around matrix products: strided copies of operands and results, C = factor * X where
-// there is nothing to multiply, and GELU where the product cannot do it.
+// there is nothing to multiply, and GELU where the product cannot do it. And products so small that
+// calling the library takes longer than making them.
 #include "vt/activation.h"
 #include "vt/copy_jobs.h"
 #include "vt/dtype.h"
 #include "vt/grid.h"
+#include "vt/small_product_args.h"
 
 namespace {
 
@@ -65,6 +67,23 @@ __device__ void scale(T *out, const T *x, int64_t batch, int64_t rows, int64_t c
   });
 }
 
+// An element of C to a thread. As in BLAS, a factor of zero means that the products do not count.
+template <class T>
+__device__ void small_product(T *c, const T *a, const T *b, const T *init, const T *bias,
+                              const vt::SmallProductArgs &p) {
+  const int i = threadIdx.x;
+  if (i >= p.m * p.n) return;
+  const int row = i / p.n, col = i - row * p.n;
+  const T *x = a + row * p.a_row, *y = b + col * p.b_col;
+  float sum = 0;
+#pragma unroll 8
+  for (int j = 0; j < p.k; j++) sum += float(x[j * p.a_col]) * float(y[j * p.b_row]);
+  sum = p.alpha == 0 ? 0 : p.alpha * sum;
+  if (init) sum += p.beta * float(init[row * p.init_row + col * p.init_col]);
+  if (bias) sum += float(bias[col * p.bias]);
+  c[row * p.c_row + col * p.c_col] = T(sum);
+}
+
 }  // namespace
 
 extern "C" {
@@ -95,6 +114,17 @@ VT_SCALE(double, f64)
 VT_SCALE(vt::complex64, c64)
 VT_SCALE(vt::complex128, c128)
 #undef VT_SCALE
+
+#define VT_SMALL_PRODUCT(T, suffix)                                                         \
+  __global__ void __launch_bounds__(vt::kSmallProduct *vt::kSmallProduct)                   \
+      vt_small_product_##suffix(T *c, const T *a, const T *b, const T *init, const T *bias, \
+                                const vt::SmallProductArgs p) {                             \
+    small_product(c, a, b, init, bias, p);                                                  \
+  }
+VT_SMALL_PRODUCT(vt::half, f16)
+VT_SMALL_PRODUCT(vt::bfloat16, bf16)
+VT_SMALL_PRODUCT(float, f32)
+#undef VT_SMALL_PRODUCT
 
 // For products whose epilogue cannot do it; see linear_gelu_cuda.
 #define VT_GELU(T, suffix)                                                                      \

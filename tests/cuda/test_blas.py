@@ -48,21 +48,21 @@ def launches(driver, call):
 
 
 def test_one_call_and_one_plan_for_a_shape(driver, stats):
-    a, b = zeros(8, 8), zeros(8, 8)
+    a, b = zeros(64, 64), zeros(64, 64)
     assert launches(driver, lambda: a @ b) == [PRODUCT]
     assert stats()["plans"] == stats()["misses"] == stats()["calls"] == 1
     for _ in range(5):
         a @ b
         b @ a
     assert stats() == {"plans": 1, "misses": 1, "calls": 11, "unsupported": 0}
-    zeros(9, 8) @ b
+    zeros(65, 64) @ b
     a.t() @ b
     vt.zeros(8, 8, device="cuda", dtype=vt.float64) @ zeros(8, 8, dtype=vt.float64)
     assert stats()["plans"] == 4
 
 
 def test_the_precision_is_part_of_the_plan(driver, stats):
-    a = zeros(8, 8)
+    a = zeros(64, 64)
     try:
         for precision in ("highest", "high", "medium", "highest"):
             vt.set_float32_matmul_precision(precision)
@@ -71,7 +71,7 @@ def test_the_precision_is_part_of_the_plan(driver, stats):
         assert stats()["plans"] == 2
         vt.backends.cuda.matmul.allow_tf32 = True
         assert vt.get_float32_matmul_precision() == "high"
-        b = zeros(8, 8, dtype=vt.bfloat16)
+        b = zeros(64, 64, dtype=vt.bfloat16)
         b @ b
         vt.backends.cuda.matmul.allow_tf32 = False
         b @ b
@@ -85,16 +85,16 @@ def test_the_precision_is_part_of_the_plan(driver, stats):
 def test_many_plans_are_kept(stats):
     for i in range(1, 40):
         for j in range(1, 40):
-            zeros(i, 2) @ zeros(2, j)
+            zeros(i, 33) @ zeros(33, j)
     assert stats()["plans"] == stats()["misses"] == 39 * 39
     for i in range(1, 40):
         for j in range(1, 40):
-            zeros(i, 2) @ zeros(2, j)
+            zeros(i, 33) @ zeros(33, j)
     assert stats()["plans"] == stats()["misses"] == 39 * 39
 
 
 def test_threads_share_plans(driver, stats):
-    a = [zeros(n, n) for n in range(1, 30)]
+    a = [zeros(n, n) for n in range(33, 62)]
     errors = []
 
     def work():
@@ -119,19 +119,19 @@ def test_threads_share_plans(driver, stats):
 )
 def test_layouts_that_need_no_copy(driver, dtype):
     kind = getattr(vt, dtype)
-    a, b = zeros(6, 4, dtype=kind), zeros(4, 10, dtype=kind)
-    wide, tall = zeros(6, 12, dtype=kind), zeros(12, 10, dtype=kind)
+    a, b = zeros(6, 40, dtype=kind), zeros(40, 10, dtype=kind)
+    wide, tall = zeros(6, 120, dtype=kind), zeros(120, 10, dtype=kind)
     out = zeros(10, 6, dtype=kind).t()
     for call in (
         lambda: a @ b,
-        lambda: zeros(4, 6, dtype=kind).t() @ b,
-        lambda: a @ zeros(10, 4, dtype=kind).t(),
-        lambda: wide[:, 4:8] @ tall[4:8],
-        lambda: wide[::2, :4] @ b,
+        lambda: zeros(40, 6, dtype=kind).t() @ b,
+        lambda: a @ zeros(10, 40, dtype=kind).t(),
+        lambda: wide[:, 40:80] @ tall[40:80],
+        lambda: wide[::2, :40] @ b,
         lambda: vt.mm(a, b, out=out),
         lambda: a[:1] @ b,
         lambda: a @ b[:, :1],
-        lambda: zeros(4, 1, dtype=kind).t() @ b,
+        lambda: zeros(40, 1, dtype=kind).t() @ b,
     ):
         driver.clear()
         driver.record()
@@ -143,17 +143,39 @@ def test_layouts_that_need_no_copy(driver, dtype):
 
 
 def test_layouts_that_are_copied(driver):
-    a, b = zeros(4, 16), zeros(8, 4)
+    a, b = zeros(4, 128), zeros(64, 4)
     assert launches(driver, lambda: a[:, ::2] @ b) == ["vt_strided_copy_4", PRODUCT]
-    grad = vt.ones((), device="cuda").expand(4, 8)
+    grad = vt.ones((), device="cuda").expand(4, 64)
     assert launches(driver, lambda: grad @ b) == ["vt_strided_copy_4", PRODUCT]
     out = zeros(4, 8)[:, ::2]
-    x = zeros(4, 8)
+    x = zeros(4, 64)
     assert launches(driver, lambda: vt.mm(x, b, out=out)) == [PRODUCT, "vt_move_4"]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "suffix"), [("float16", "f16"), ("bfloat16", "bf16"), ("float32", "f32")]
+)
+def test_small_products_need_no_library(driver, stats, dtype, suffix):
+    kind = getattr(vt, dtype)
+    a, b, bias = zeros(8, 32, dtype=kind), zeros(32, 8, dtype=kind), zeros(8, dtype=kind)
+    full, out = zeros(8, 8, dtype=kind), zeros(8, 16, dtype=kind)[:, ::2]
+    for call in (
+        lambda: a @ b,
+        lambda: b.t() @ a.t(),
+        lambda: a[:, ::2] @ b[::2],
+        lambda: vt.mm(a, b, out=out),
+        lambda: vt.addmm(full, a, b, alpha=2, beta=3),
+        lambda: vt.addmm(bias, a, b),
+        lambda: F.linear(a, b.t(), bias),
+    ):
+        names = launches(driver, call)
+        assert [n for n in names if not n.startswith("vt_move")] == [f"vt_small_product_{suffix}"]
+    assert stats()["calls"] == 0
+    assert launches(driver, lambda: zeros(33, 2, dtype=kind) @ zeros(2, 2, dtype=kind)) == [PRODUCT]
+
+
 def test_bias_and_addition_are_part_of_the_product(driver, stats):
-    x, w, bias = zeros(5, 8), zeros(16, 8), zeros(16)
+    x, w, bias = zeros(5, 64), zeros(16, 64), zeros(16)
     assert launches(driver, lambda: F.linear(x, w, bias)) == [PRODUCT]
     assert launches(driver, lambda: F.linear(x, w)) == [PRODUCT]
     assert launches(driver, lambda: vt.addmm(bias, x, w.t())) == [PRODUCT]
@@ -217,7 +239,7 @@ def test_workspace_comes_from_the_allocator(driver):
 
 
 def test_products_under_capture_at_first_use(driver, stats):
-    a, b, bias = zeros(8, 12), zeros(12, 16), zeros(16)
+    a, b, bias = zeros(8, 48), zeros(48, 16), zeros(16)
     graph = vt.cuda.CUDAGraph()
     with vt.cuda.graph(graph):
         c = vt.addmm(bias, a, b)
@@ -322,10 +344,10 @@ def test_conv1d_launches(driver):
 
 def test_linear_gelu(driver):
     op = vt.ops.surface("ops")["_linear_gelu"]
-    x, w, bias = zeros(4, 8), zeros(16, 8), zeros(16)
+    x, w, bias = zeros(4, 64), zeros(16, 64), zeros(16)
     assert launches(driver, lambda: op(x, w, bias, False)) == [PRODUCT]
     assert launches(driver, lambda: op(x, w, bias, True)) == [PRODUCT]
-    odd = zeros(5, 8)
+    odd = zeros(5, 64)
     assert launches(driver, lambda: op(x, odd, None, True)) == [PRODUCT, "vt_matrix_gelu_f32"]
 
 

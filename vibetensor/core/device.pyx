@@ -17,6 +17,8 @@ cdef extern from *:
 cdef tuple _names = ("cpu", "cuda", "meta")
 cdef dict _cache = {}
 cdef dict _strings = {}
+cdef object _recent_string = None  # the last one that was looked up, and its device
+cdef device _recent = None
 
 
 @cython.final
@@ -136,13 +138,12 @@ cdef int parse_device(object d, int* device_type, int8_t* index) except -1:
         device_type[0] = vt_default_device_ >> 8
         index[0] = <int8_t>((vt_default_device_ & 255) - 1)
     else:
-        if isinstance(d, device):
+        if d is _recent_string:
+            parsed = _recent
+        elif isinstance(d, device):
             parsed = <device>d
         elif isinstance(d, str):
-            parsed = _strings.get(d)
-            if parsed is None:
-                parsed = device(d)
-                _strings[d] = parsed  # few: a string that names no device raises
+            parsed = _named(d)
         elif isinstance(d, int) and not isinstance(d, bool):
             parsed = device(d)
         else:
@@ -161,6 +162,17 @@ cdef int parse_device(object d, int* device_type, int8_t* index) except -1:
         raise RuntimeError(f"CUDA error: invalid device ordinal: cuda:{index[0]}, there are "
                            f"{vt_backends[VT_CUDA].device_count()} devices")
     return 0
+
+
+cdef device _named(str d):
+    global _recent_string, _recent
+    cdef device found = _strings.get(d)
+    if found is None:
+        found = device(d)
+        _strings[d] = found  # few: a string that names no device raises
+    _recent_string = d
+    _recent = found
+    return found
 
 
 cdef int _load_cuda() except -1:

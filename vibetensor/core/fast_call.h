@@ -20,8 +20,27 @@ static inline void vt_set_fast_call(PyObject *f, vt_fast_call fast) {
   *call = (vectorcallfunc)fast;
 }
 
+/* The call of a function that takes its arguments as a tuple and a dict. */
+static inline PyObject *vt_tuple_call(PyObject *f, PyObject **args, size_t n, PyObject *names) {
+  const Py_ssize_t positional = PyVectorcall_NARGS(n);
+  PyObject *result = NULL, *keywords = names != NULL ? PyDict_New() : NULL;
+  PyObject *tuple = PyTuple_New(positional);
+  int failed = tuple == NULL || (names != NULL && keywords == NULL);
+  for (Py_ssize_t i = 0; !failed && i < positional; i++) {
+    Py_INCREF(args[i]);
+    PyTuple_SET_ITEM(tuple, i, args[i]);
+  }
+  for (Py_ssize_t i = 0; !failed && names != NULL && i < PyTuple_GET_SIZE(names); i++)
+    failed = PyDict_SetItem(keywords, PyTuple_GET_ITEM(names, i), args[positional + i]) < 0;
+  if (!failed) result = Py_TYPE(f)->tp_call(f, tuple, keywords);
+  Py_XDECREF(tuple);
+  Py_XDECREF(keywords);
+  return result;
+}
+
 static inline PyObject *vt_plain_call(PyObject *f, PyObject **args, size_t n, PyObject *names) {
-  return vt_plain_calls[VT_CALL_KIND(f)](f, args, n, names);
+  vectorcallfunc plain = vt_plain_calls[VT_CALL_KIND(f)];
+  return plain != NULL ? plain(f, args, n, names) : vt_tuple_call(f, args, n, names);
 }
 
 #endif

@@ -226,13 +226,17 @@ cdef inline Tensor alloc_object():
     return t
 
 
-cdef int set_rank(Tensor t, int ndim) except -1:
+cdef inline int set_rank(Tensor t, int ndim) except -1:
     """Gives t room for `ndim` dimensions, on the heap beyond INLINE_DIMS."""
     t.ndim = <uint8_t>ndim
     if likely(ndim <= INLINE_DIMS, 1):
         t.sizes = &t.dims[0]
         t.strides = &t.dims[INLINE_DIMS]
         return 0
+    return take_heap_dims(t, ndim)
+
+
+cdef int take_heap_dims(Tensor t, int ndim) except -1:
     if ndim > VT_MAX_DIMS:
         raise RuntimeError(f"a tensor has at most {VT_MAX_DIMS} dimensions, got {ndim}")
     cdef int64_t* p = <int64_t*>malloc(2 * ndim * sizeof(int64_t))
@@ -276,18 +280,20 @@ cdef int allocation_failed(int64_t nbytes, int device_type) except -1:
 
 cdef Tensor tensor_new(int ndim, const int64_t* sizes, int dtype, int device_type, int device_index):
     cdef Tensor t = tensor_alloc(ndim)
-    cdef int64_t n = itemsize(dtype), step = 1
+    cdef int64_t nbytes, numel = 1, step = 1
     cdef int i
     for i in range(ndim - 1, -1, -1):
         t.sizes[i] = sizes[i]
         t.strides[i] = step
-        if __builtin_mul_overflow(n, sizes[i], &n):
+        if __builtin_mul_overflow(numel, sizes[i], &numel):
             out_of_range(sizes, ndim)
         if sizes[i] > 1:
             step *= sizes[i]
-    t.storage = allocate(n, device_type, device_index)
+    if __builtin_mul_overflow(numel, itemsize(dtype), &nbytes):
+        out_of_range(sizes, ndim)
+    t.storage = allocate(nbytes, device_type, device_index)
     t.data = t.storage.data
-    t.numel = n // itemsize(dtype)
+    t.numel = numel
     t.dtype = <uint8_t>dtype
     t.device_type = <uint8_t>device_type
     t.device_index = <int8_t>device_index
@@ -314,24 +320,23 @@ cdef Tensor new_like(PyObject* like, int dtype):
         (<Tensor>like).device_index
     )
     cdef Tensor t = alloc_object()
-    cdef int64_t step = 1
+    cdef int64_t step = 1, size
     cdef int i
+    # The strides of dimensions without a second element may be odd.
+    for i in range((<Tensor>like).ndim - 1, -1, -1):
+        size = (<Tensor>like).sizes[i]
+        t.dims[i] = size
+        t.dims[INLINE_DIMS + i] = step
+        step *= size if size > 1 else 1
     t.data = storage.data
     t.sizes = &t.dims[0]
     t.strides = &t.dims[INLINE_DIMS]
-    # The strides of dimensions without a second element may be odd.
-    for i in range((<Tensor>like).ndim - 1, -1, -1):
-        t.sizes[i] = (<Tensor>like).sizes[i]
-        t.strides[i] = step
-        step *= t.sizes[i] if t.sizes[i] > 1 else 1
     t.numel = (<Tensor>like).numel
-    t.ndim = (<Tensor>like).ndim
+    (<uint32_t*>&t.ndim)[0] = (<uint32_t*>&(<Tensor>like).ndim)[0]  # rank, dtype and device
     t.dtype = <uint8_t>dtype
-    t.device_type = (<Tensor>like).device_type
-    t.device_index = (<Tensor>like).device_index
     t.flags = F_CONTIGUOUS if likely(vt_tls.inference == 0, 1) else F_CONTIGUOUS | F_INFERENCE
     t.output_nr = 0
-    t.keyset = device_key(t.device_type)
+    t.keyset = (<Tensor>like).keyset & ~<uint32_t>KEYS_AUTOGRAD
     t.storage = storage
     return t
 
@@ -421,13 +426,16 @@ cdef Tensor tensor_alias(Tensor a):
 
 
 cdef Tensor tensor_alias_dims(Tensor a, int ndim):
-    cdef Tensor t = tensor_alloc(ndim)
+    cdef Tensor t = alloc_object()
+    t.flags = a.flags & (F_UNTRACKED | F_INFERENCE)
+    t.output_nr = 0
+    t.storage = NULL
+    set_rank(t, ndim)
     t.data = a.data
     t.numel = a.numel
     t.dtype = a.dtype
     t.device_type = a.device_type
     t.device_index = a.device_index
-    t.flags |= a.flags & (F_UNTRACKED | F_INFERENCE)
     t.keyset = a.keyset & ~<uint32_t>KEYS_AUTOGRAD
     t.storage = a.storage
     a.storage.refcount += 1

@@ -13,6 +13,8 @@ cdef int wrap_new_dim(int64_t dim, int ndim) except -1
 
 cdef Tensor as_strided_view(Tensor input, tuple size, tuple stride, object storage_offset)
 cdef Tensor view_view(Tensor input, tuple size)
+# The same of `n` sizes, of which one may be -1: it is replaced in place.
+cdef Tensor view_by_sizes(Tensor input, int n, int64_t* sizes)
 cdef Tensor view_dtype_view(Tensor input, int dtype)
 cdef Tensor permute_view(Tensor input, tuple dims)
 cdef Tensor transpose_view(Tensor input, int64_t dim0, int64_t dim1)

@@ -4,7 +4,7 @@ from libc.string cimport memcpy
 from vibetensor.core.errors cimport wrong_dim
 from vibetensor.core.geometry cimport extent, product, view_strides
 from vibetensor.core.tensor cimport (
-    F_CONTIGUOUS, itemsize, tensor_alias, tensor_alias_dims, tensor_shape,
+    F_CONTIGUOUS, fill_sizes, itemsize, tensor_alias, tensor_alias_dims, tensor_shape,
     tensor_update,
 )
 from vibetensor.core.types cimport *
@@ -73,9 +73,8 @@ cdef Tensor as_strided_view(Tensor input, tuple size, tuple stride, object stora
     return out
 
 
-cdef int resolve_size(Tensor input, tuple size, int64_t* out) except -1:
-    """Fills `out` with `size`, the one -1 in it replaced; raises where the elements do not fit."""
-    cdef int n = sizes_from(size, out)
+cdef int resolve_size(Tensor input, int n, int64_t* out) except -1:
+    """Replaces the one -1 in `out`, the sizes asked for; raises where the elements do not fit."""
     cdef int i, unknown = -1
     cdef int64_t known = 1
     for i in range(n):
@@ -91,28 +90,31 @@ cdef int resolve_size(Tensor input, tuple size, int64_t* out) except -1:
         if known == 0:
             if input.numel == 0:
                 raise RuntimeError(
-                    f"cannot reshape tensor of 0 elements into shape {list(size)} because the "
-                    f"unspecified dimension size -1 can be any value and is ambiguous"
+                    f"cannot reshape tensor of 0 elements into shape {list(fill_sizes(n, out))} "
+                    f"because the unspecified dimension size -1 can be any value and is ambiguous"
                 )
-            raise RuntimeError(f"shape '{list(size)}' is invalid for input of size {input.numel}")
-        if input.numel % known == 0:
+        elif input.numel % known == 0:
             out[unknown] = input.numel // known
-            return n
+            return 0
     elif known == input.numel:
-        return n
-    raise RuntimeError(f"shape '{list(size)}' is invalid for input of size {input.numel}")
+        return 0
+    raise RuntimeError(
+        f"shape '{list(fill_sizes(n, out))}' is invalid for input of size {input.numel}"
+    )
 
 
 cdef tuple infer_size(Tensor input, tuple size):
     cdef int64_t sizes[VT_MAX_DIMS]
-    cdef int n = resolve_size(input, size, sizes)
-    return tuple([sizes[i] for i in range(n)])
+    cdef int n = sizes_from(size, sizes)
+    resolve_size(input, n, sizes)
+    return fill_sizes(n, sizes)
 
 
 cdef bint can_view(Tensor input, tuple size) except -1:
     cdef int64_t sizes[VT_MAX_DIMS]
     cdef int64_t steps[VT_MAX_DIMS]
-    cdef int n = resolve_size(input, size, sizes)
+    cdef int n = sizes_from(size, sizes)
+    resolve_size(input, n, sizes)
     return input.flags & F_CONTIGUOUS or view_strides(
         input.ndim, input.sizes, input.strides, input.numel, n, sizes, steps
     )
@@ -120,20 +122,37 @@ cdef bint can_view(Tensor input, tuple size) except -1:
 
 cdef Tensor view_view(Tensor input, tuple size):
     cdef int64_t sizes[VT_MAX_DIMS]
-    cdef int64_t steps[VT_MAX_DIMS]
-    cdef int n = resolve_size(input, size, sizes)
-    if not view_strides(input.ndim, input.sizes, input.strides, input.numel, n, sizes, steps):
+    return view_by_sizes(input, sizes_from(size, sizes), sizes)
+
+
+cdef Tensor view_by_sizes(Tensor input, int n, int64_t* sizes):
+    cdef int64_t step = 1
+    cdef int i
+    cdef Tensor out
+    resolve_size(input, n, sizes)
+    out = tensor_alias_dims(input, n)
+    if rows_in_order(input):
+        for i in range(n - 1, -1, -1):
+            out.sizes[i] = sizes[i]
+            out.strides[i] = step
+            step *= sizes[i]
+        out.flags |= F_CONTIGUOUS
+        return out
+    memcpy(out.sizes, sizes, n * sizeof(int64_t))
+    if not view_strides(input.ndim, input.sizes, input.strides, input.numel, n, sizes, out.strides):
         raise RuntimeError(
             "view size is not compatible with input tensor's size and stride (at least one dimension "
             "spans across two contiguous subspaces). Use .reshape(...) instead."
         )
-    cdef Tensor out = tensor_alias_dims(input, n)
-    memcpy(out.sizes, sizes, n * sizeof(int64_t))
-    memcpy(out.strides, steps, n * sizeof(int64_t))
-    out.flags |= input.flags & F_CONTIGUOUS
-    if not input.flags & F_CONTIGUOUS:
-        tensor_update(out)
+    tensor_update(out)
     return out
+
+
+cdef inline bint rows_in_order(Tensor t) noexcept:
+    """Whether any view of `t` has the usual strides; those of unit dimensions may be odd."""
+    return (
+        t.flags & F_CONTIGUOUS and t.numel > 0 and t.ndim > 0 and t.strides[t.ndim - 1] == 1
+    )
 
 
 cdef Tensor view_dtype_view(Tensor input, int dtype):

@@ -54,6 +54,7 @@ cdef extern from "vibetensor/cuda/runtime_api.h" nogil:
         uint64_t launches, host_syncs, graph_launches
     vt_cuda_counters vt_cuda_get_counters()
     vt_status vt_cuda_sleep(int64_t cycles)
+    vt_status vt_cuda_bare_launches(int n)
 cdef extern from "vibetensor/cuda/determinism.h" nogil:
     int vt_cuda_deterministic, vt_cuda_deterministic_only
 
@@ -297,9 +298,14 @@ def event_open(int device, bytes text):
     return <uintptr_t>event
 
 
-# --- tests -----------------------------------------------------------------------------------------
+# --- tests and benchmarks --------------------------------------------------------------------------
 
 
 def sleep(long long cycles):
     """A kernel on the current stream that does nothing for so long."""
     check(vt_cuda_sleep(cycles))
+
+
+def bare_launches(int n):
+    """Launches an empty kernel n times on the current stream, straight through the driver table."""
+    check(vt_cuda_bare_launches(n))

@@ -252,7 +252,7 @@ vt_cuda_counters vt_cuda_get_counters(void) {
   return {counters.launches.load(), counters.host_syncs.load(), counters.graph_launches.load()};
 }
 
-/* --- tests --- */
+/* --- tests and benchmarks --- */
 
 static Kernel delay("delay", "vt_delay");
 
@@ -263,4 +263,19 @@ vt_status vt_cuda_sleep(int64_t cycles) {
   if (status == VT_OK) status = launch(&ctx, delay, {1}, {1}, 0, cycles);
   leave(&ctx);
   return status;
+}
+
+vt_status vt_cuda_bare_launches(int n) {
+  vt_context ctx = {};
+  vt_status status = enter(current_device(), &ctx);
+  if (status != VT_OK) return status;
+  int64_t cycles = 0;
+  void *arguments[] = {&cycles};
+  CUfunction f = static_cast<CUfunction>(delay.function(&ctx));
+  CUresult result = f ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+  for (int i = 0; i < n && result == CUDA_SUCCESS; i++)
+    result = driver.cuLaunchKernel(f, 1, 1, 1, 1, 1, 1, 0, static_cast<CUstream>(ctx.stream),
+                                   arguments, nullptr);
+  leave(&ctx);
+  return driver_error(result, "cuLaunchKernel");
 }

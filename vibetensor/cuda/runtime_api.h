@@ -97,6 +97,8 @@ vt_cuda_counters vt_cuda_get_counters(void);
 
 /* A kernel on the current stream that keeps it busy; for tests of order. */
 vt_status vt_cuda_sleep(int64_t cycles);
+/* Launches a kernel that does nothing n times, and does nothing else; to measure launches against. */
+vt_status vt_cuda_bare_launches(int n);
 
 #ifdef __cplusplus
 }

@@ -4,6 +4,7 @@
 """
 from cpython.float cimport PyFloat_CheckExact
 from cpython.long cimport PyLong_CheckExact
+from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t
 
 from vibetensor.core.tensor cimport Tensor
@@ -13,6 +14,8 @@ cdef int64_t int_arg(str op, str name, int position, object value) except? -1
 cdef double float_arg(str op, str name, int position, object value) except? -1
 cdef bint bool_arg(str op, str name, int position, object value) except? -1
 cdef tuple ints_arg(str op, str name, int position, object value)
+# Fills `out` with `n` sizes; False where one is no int or is out of range: the usual way has the words.
+cdef bint read_sizes(PyObject** args, Py_ssize_t n, int64_t* out) noexcept
 cdef tuple tensors_arg(str op, str name, int position, object value)
 cdef tuple optional_tensors_arg(str op, str name, int position, object value)
 cdef object any_scalar_arg(str op, str name, int position, object value)

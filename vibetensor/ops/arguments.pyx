@@ -14,6 +14,7 @@ from vibetensor.autograd.node cimport needs_grad
 
 cdef extern from "Python.h":
     PyObject* PyTuple_GET_ITEM(tuple t, Py_ssize_t i)  # borrowed
+    long long PyLong_AsLongLongAndOverflow(PyObject* o, int* overflow) noexcept  # of an int
 
 
 cdef int64_t int_arg(str op, str name, int position, object value) except? -1:
@@ -67,6 +68,18 @@ cdef tuple ints_arg(str op, str name, int position, object value):
     if isinstance(value, (bool, float)) or not hasattr(value, "__index__"):
         wrong_type(op, name, position, "tuple of ints", value)
     return (value.__index__(),)
+
+
+cdef bint read_sizes(PyObject** args, Py_ssize_t n, int64_t* out) noexcept:
+    cdef Py_ssize_t i
+    cdef int overflow = 0
+    for i in range(n):
+        if not PyLong_CheckExact(<object>args[i]):
+            return False
+        out[i] = PyLong_AsLongLongAndOverflow(args[i], &overflow)
+        if overflow:
+            return False
+    return True
 
 
 cdef object varargs(str op, str name, tuple args):

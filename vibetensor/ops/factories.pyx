@@ -1,18 +1,28 @@
 """Factories: tensors from sizes, ranges and random numbers."""
+from cpython.ref cimport PyObject
 from libc.math cimport ceil
-from libc.stdint cimport int8_t
+from libc.stdint cimport int8_t, int64_t
 
 from vibetensor.core.device cimport parse_device
 from vibetensor.core.dtype cimport default_complex_code, default_dtype_code, dtype_code, dtype_name, is_floating_code
 from vibetensor.core.errors cimport wrong_type
-from vibetensor.core.tensor cimport Tensor, itemsize, tensor_empty, tensor_rebind, tensor_shape
+from vibetensor.core.tensor cimport (
+    INLINE_DIMS, Tensor, itemsize, tensor_empty, tensor_new, tensor_rebind, tensor_shape,
+)
 from vibetensor.core.tensor import install
 from vibetensor.core.types cimport *
 from vibetensor.core.scalar cimport check_fill
-from vibetensor.ops.arguments cimport int_arg, ints_arg, scalar_arg
+from vibetensor.ops.arguments cimport int_arg, ints_arg, read_sizes, scalar_arg
 from vibetensor.ops.devices cimport pinned_like
 from vibetensor.ops.entries cimport *
+from vibetensor.ops.support cimport PyVectorcall_NARGS, vt_plain_call, vt_set_fast_call
 from vibetensor.ops.support import publish
+
+cdef extern from "Python.h":
+    bint PyTuple_CheckExact(PyObject* o) noexcept
+    Py_ssize_t PyTuple_GET_SIZE(PyObject* o) noexcept
+    PyObject* PyTuple_GET_ITEM(PyObject* o, Py_ssize_t i) noexcept  # borrowed
+    PyObject** tuple_items "&PyTuple_GET_ITEM"(PyObject* o, Py_ssize_t i) noexcept
 
 
 cdef tuple sizes_of(str op, tuple size, object keyword=None):
@@ -62,6 +72,48 @@ cdef int code_or_default(object dtype) except -2:
 def empty(*args, size=None, out=None, dtype=None, device=None, requires_grad=False, pin_memory=False):
     """Uninitialised memory of shape `size` (ints or one sequence)."""
     return finish(make(sizes_of("empty", args, size), code_or_default(dtype), device, pin_memory), out, requires_grad)
+
+
+cdef object name_of_dtype = "dtype", name_of_device = "device"
+
+
+cdef Tensor usual_new(PyObject** args, size_t n, PyObject* names):
+    """``empty(2, 3)`` or ``empty((2, 3))`` with no keyword but dtype and device; else None. Names and
+    values are compared by identity and read in place: parsing them would cost more than the memory."""
+    cdef int64_t sizes[INLINE_DIMS]
+    cdef Py_ssize_t positional = PyVectorcall_NARGS(n), rank = positional, i
+    cdef PyObject** given = args
+    cdef PyObject* dtype = <PyObject*>None
+    cdef PyObject* device = <PyObject*>None
+    cdef int device_type = VT_CPU, code
+    cdef int8_t index = -1
+    if positional == 1 and PyTuple_CheckExact(args[0]):
+        given = tuple_items(args[0], 0)
+        rank = PyTuple_GET_SIZE(args[0])
+    if rank == 0 or rank > INLINE_DIMS or not read_sizes(given, rank, sizes):
+        return None
+    for i in range(rank):
+        if sizes[i] < 0:
+            return None
+    if names is not NULL:
+        for i in range(PyTuple_GET_SIZE(names)):
+            if PyTuple_GET_ITEM(names, i) is <PyObject*>name_of_dtype:
+                dtype = args[positional + i]
+            elif PyTuple_GET_ITEM(names, i) is <PyObject*>name_of_device:
+                device = args[positional + i]
+            else:
+                return None
+    code = code_or_default(<object>dtype)
+    parse_device(<object>device, &device_type, &index)
+    return tensor_new(<int>rank, sizes, code, device_type, index)
+
+
+cdef object fast_empty(PyObject* f, PyObject** args, size_t n, PyObject* names):
+    cdef Tensor t = usual_new(args, n, names)
+    return t if t is not None else vt_plain_call(f, args, n, names)
+
+
+vt_set_fast_call(empty, fast_empty)
 
 
 def zeros(*args, size=None, out=None, dtype=None, device=None, requires_grad=False, pin_memory=False):

@@ -1,16 +1,22 @@
 """Functions whose Python signature fits no generated stub: named results, several forms."""
 from collections import namedtuple
 
+from cpython.ref cimport PyObject
+from libc.stdint cimport int64_t
+
+from vibetensor.autograd.node cimport set_view
 from vibetensor.core.dtype cimport dtype, dtype_code
 from vibetensor.core.errors cimport wrong_type
-from vibetensor.core.tensor cimport Tensor
+from vibetensor.core.tensor cimport INLINE_DIMS, Tensor
 from vibetensor.core.tensor import install
 from vibetensor.core.types cimport *
+from vibetensor.core.views cimport view_by_sizes
 from vibetensor.ops.arguments cimport (
-    bool_arg, int_arg, ints_arg, number_tensor_arg, store_out, varargs,
+    bool_arg, int_arg, ints_arg, number_tensor_arg, read_sizes, store_out, varargs,
 )
 from vibetensor.ops.composites cimport check_where
 from vibetensor.ops.entries cimport *
+from vibetensor.ops.support cimport PyVectorcall_NARGS, is_tensor, vt_plain_call, vt_set_fast_call
 from vibetensor.ops.support import publish
 
 dtype_type = dtype  # `view` has a parameter of that name
@@ -152,6 +158,23 @@ def view(self, *args, size=None, dtype=None):
     return op_view(<Tensor?>self, ints_arg("view", "size", 1, size))
 
 
+cdef object fast_view(PyObject* f, PyObject** args, size_t n, PyObject* names):
+    """``t.view(2, -1)`` where the entry of every backend would be called: no tuple is made."""
+    cdef int64_t sizes[INLINE_DIMS]
+    cdef Py_ssize_t rank = PyVectorcall_NARGS(n) - 1
+    cdef Tensor out
+    if (
+        names is NULL and 1 <= rank <= INLINE_DIMS and is_tensor(args[0])
+        and vt_effective_keys((<Tensor>args[0]).keyset) in (1 << VT_KEY_CPU, 1 << VT_KEY_CUDA)
+        and read_sizes(args + 1, rank, sizes)
+    ):
+        out = view_by_sizes(<Tensor>args[0], <int>rank, sizes)
+        set_view(out, <Tensor>args[0])
+        return out
+    return vt_plain_call(f, args, n, names)
+
+
+vt_set_fast_call(view, fast_view)
 for _f in (max, min, nonzero, sort, topk):
     publish("vt", _f.__name__, _f)
     install(_f.__name__, _f)

@@ -5,6 +5,7 @@
 
 #include <optional>
 
+#include "vibetensor/cuda/kernels/small_product.h"
 #include "vibetensor/cuda/kernels/strided_copy.h"
 #include "vibetensor/cuda/launch.h"
 
@@ -234,6 +235,7 @@ vt_status gemm(const Product &product, vt_context *ctx) {
   if (p.init.data && is_zero(p.beta)) p.init = Matrices();
   if (p.batch == 1) p.a.batch = p.b.batch = p.init.batch = p.c_batch = 0;
   if (__builtin_expect(p.k <= 0, 0)) return without_inner(p, ctx);
+  if (is_small_product(p)) return small_product(p, ctx);
   if (__builtin_expect(interleaved(p), 0)) return gemm_scattered(p, ctx);
   if (__builtin_expect(!in_rows(p.m, p.n, p.c_row, p.c_col), 0)) {
     if (p.epilogue != kLtEpilogueNone || !in_rows(p.n, p.m, p.c_col, p.c_row)) {

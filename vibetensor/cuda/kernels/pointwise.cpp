@@ -70,6 +70,31 @@ vt_status launch_strided(const vt_iter &it, const Functor &f, int dtype, const v
                        {vt::kPointwiseThreads}, 0, &a, sizeof(a), &kPlanUse);
 }
 
+// The number of an address: what is or-ed of several tells how all are aligned.
+uintptr_t number(const char *address) { return reinterpret_cast<uintptr_t>(address); }
+
+// Any operands of the flat form, as a plan of one dimension.
+__attribute__((noinline)) vt_status run_flat(const Functor &f, int functor, int dtype,
+                                             int noperands, char *const *data, int64_t numel,
+                                             const vt_value *params, vt_context *ctx) {
+  vt_iter it;
+  it.noperands = noperands;
+  it.ndim = 1;
+  it.numel = it.sizes[0] = numel;
+  for (int k = 0; k < noperands; k++) {
+    int stored = k > 0 && (f.bools >> (k - 1) & 1) ? int(VT_BOOL) : dtype;
+    if (k == 0 && f.result == kResult_bool) stored = VT_BOOL;
+    if (k == 0 && f.result == kResult_real && dtype >= VT_C64) {
+      stored = dtype == VT_C64 ? VT_F32 : VT_F64;
+    }
+    it.data[k] = data[k];
+    it.dtype[k] = it.loop_dtype[k] = uint8_t(stored);
+    it.host[k] = 0;
+    it.strides[k][0] = dtype_size(stored);
+  }
+  return vt_cuda_pointwise(&it, functor, dtype, params, ctx);
+}
+
 }  // namespace
 }  // namespace vt_cuda
 
@@ -104,20 +129,25 @@ vt_status vt_cuda_pointwise_flat(int functor, int dtype, int noperands, char *co
   if (functor >= functor_count || functors[functor].strided[dtype] < 0) return VT_ERROR_DTYPE;
   if (numel == 0) return VT_OK;
   const Functor &f = functors[functor];
-  vt_iter it;
-  it.noperands = noperands;
-  it.ndim = 1;
-  it.numel = it.sizes[0] = numel;
-  for (int k = 0; k < noperands; k++) {
-    int stored = k > 0 && (f.bools >> (k - 1) & 1) ? int(VT_BOOL) : dtype;
-    if (k == 0 && f.result == kResult_bool) stored = VT_BOOL;
-    if (k == 0 && f.result == kResult_real && dtype >= VT_C64) {
-      stored = dtype == VT_C64 ? VT_F32 : VT_F64;
-    }
-    it.data[k] = data[k];
-    it.dtype[k] = it.loop_dtype[k] = uint8_t(stored);
-    it.host[k] = 0;
-    it.strides[k][0] = dtype_size(stored);
+  static_assert(vt::kMaxInputs == 3, "as many addresses are copied here");
+  VectorArgs a;
+  memset(&a, 0, sizeof(a));
+  a.data[0] = data[0];
+  a.data[1] = data[1];
+  if (noperands > 2) a.data[2] = data[2];
+  if (noperands > 3) a.data[3] = data[3];
+  const uintptr_t any =
+      number(a.data[0]) | number(a.data[1]) | number(a.data[2]) | number(a.data[3]);
+  // Memory as it was allocated begins at a multiple of 16 bytes: then only whole vectors, and a rest.
+  if (any % 16 != 0 || f.bools || f.vectors[dtype] < 0) {
+    return run_flat(f, functor, dtype, noperands, data, numel, params, ctx);
   }
-  return vt_cuda_pointwise(&it, functor, dtype, params, ctx);
+  const int log2 = log2_vector(dtype, dtype_size(dtype));  // no operand is wider than the loop
+  a.numel = numel;
+  a.vectors = numel >> log2;
+  a.rest = uint8_t(numel - (a.vectors << log2));
+  a.ndim = 1;
+  a.dtype = uint8_t(dtype);
+  set_params(a.param, f, dtype, params);
+  return launch_vectors(pointwise_kernels[f.vectors[dtype]], a, log2, ctx);
 }

@@ -8,11 +8,6 @@ using vt::VectorArgs;
 
 namespace {
 
-bool is_small(int dtype) { return dtype == VT_U8 || dtype == VT_I8 || dtype == VT_I16; }
-
-// log2 of the elements in a vector: vector_form::V of vt/pointwise.cuh.
-int log2_vector(int dtype, int widest) { return is_small(dtype) ? 4 : 4 - __builtin_ctz(widest); }
-
 // Bytes that an access of a vector is aligned to.
 int vector_access(int log2, int size) {
   const int bytes = size << log2;
@@ -100,8 +95,8 @@ bool vector_args(const vt_iter &it, int dtype, VectorArgs &a, int *log2) {
 
 vt_status launch_vectors(Kernel &kernel, const VectorArgs &a, int log2, vt_context *ctx) {
   // vector_form::U vectors to a thread.
-  const int64_t tile = (log2 == 1 ? 4 : log2 == 4 ? 1 : 2) * vt::kPointwiseThreads;
-  const int64_t blocks = (a.vectors + tile - 1) / tile;
+  const int64_t tile = int64_t(vt::kPointwiseThreads) << (log2 == 1 ? 2 : log2 == 4 ? 0 : 1);
+  const int64_t blocks = (a.vectors + tile - 1) >> __builtin_ctzll(tile);
   return launch_packed(ctx, kernel, {unsigned(blocks > 0 ? blocks : 1)}, {vt::kPointwiseThreads}, 0,
                        &a, sizeof(a), &kPlanUse);
 }
