@@ -1,6 +1,7 @@
 // Optimizer steps, gradient norm and scaling over lists of tensors: one pass over the memory of all of
 // them. The order of operations is PyTorch's; half types are computed in float and rounded once.
 #include "vt/dtype.h"
+#include "vt/loss_scale.h"
 #include "vt/optim_args.h"
 
 using namespace vt;
@@ -127,6 +128,11 @@ __device__ __forceinline__ void update(const Table &table, const F &f) {
 __device__ __forceinline__ float square_root(float x) { return __fsqrt_rn(x); }
 __device__ __forceinline__ double square_root(double x) { return __dsqrt_rn(x); }
 
+// Whether a loss scaler found an infinite gradient: the step is left out then.
+__device__ __forceinline__ bool left_out(const float *found_inf) {
+  return found_inf != nullptr && *found_inf != 0.0f;
+}
+
 // ---- Adam ----
 
 template <class A>
@@ -160,16 +166,19 @@ __device__ __forceinline__ AdamSettings<A> adam_settings(const AdamValues &v,
 template <class T, class Args>
 __device__ __forceinline__ void adam(const Args &args) {
   using A = acc_t<T>;
+  const AdamValues &v = args.values;
+  if (left_out(v.found_inf)) return;
   __shared__ AdamFactors shared;
   AdamFactors factors = args.factors;
-  if (args.values.lr.data != nullptr || args.values.step.data != nullptr) {
+  if (v.lr.data != nullptr || v.step.data != nullptr || v.skipped != nullptr) {
     if (threadIdx.x == 0) {
-      shared = adam_factors(args.values, number(args.values.lr), number(args.values.step));
+      const double skipped = v.skipped != nullptr ? static_cast<double>(*v.skipped) : 0.0;
+      shared = adam_factors(v, number(v.lr), number(v.step) - skipped);
     }
     __syncthreads();
     factors = shared;
   }
-  const AdamSettings<A> s = adam_settings<A>(args.values, factors);
+  const AdamSettings<A> s = adam_settings<A>(v, factors);
   // 0: parameter, 1: gradient, 2: mean, 3: mean of squares
   update<T, 0b1111, 0b1101>(args.table, [&](A(&x)[4]) {
     // No product where there is no decay: 0 times an infinite parameter would be NaN.
@@ -188,6 +197,7 @@ __device__ __forceinline__ void adam(const Args &args) {
 template <class T, class Args>
 __device__ __forceinline__ void sgd(const Args &args) {
   using A = acc_t<T>;
+  if (left_out(args.found_inf)) return;
   const A lr = static_cast<A>(number(args.lr)), decay = static_cast<A>(args.decay);
   const A sign = args.maximize ? A(-1) : A(1);
   const auto gradient = [&](A g, A p) { return decay != A(0) ? g * sign + decay * p : g * sign; };
@@ -304,6 +314,18 @@ __device__ __forceinline__ void scale(const Args &args) {
   update<T, 0b1, 0b1>(args.table, [&](acc_t<T>(&x)[1]) { x[0] *= f; });
 }
 
+template <class T, class Args>
+__device__ __forceinline__ void unscale(const Args &args) {
+  using A = acc_t<T>;
+  const A factor = static_cast<A>(*static_cast<const float *>(args.scale));
+  bool finite = true;
+  update<T, 0b1, 0b1>(args.table, [&](A(&x)[1]) {
+    finite = finite && fabs(x[0]) < static_cast<A>(INFINITY);
+    x[0] *= factor;
+  });
+  if (!finite) *args.found_inf = 1.0f;
+}
+
 constexpr int kFinishThreads = 1024;
 
 }  // namespace
@@ -328,6 +350,14 @@ VT_OPTIM_DTYPES(vt_adam, adam, Adam)
 VT_OPTIM_DTYPES(vt_sgd, sgd, Sgd)
 VT_OPTIM_DTYPES(vt_norm, norm_partial, Norm)
 VT_OPTIM_DTYPES(vt_scale, scale, Scale)
+VT_OPTIM_DTYPES(vt_unscale, unscale, Scale)
+
+// One thread: halves the scale of a loss after a step that was left out, or doubles it after many in a
+// row that were not; by the factors given.
+__global__ void vt_update_scale(float *scale, int32_t *tracker, const float *found_inf,
+                                double growth, double backoff, int64_t interval) {
+  update_scale(scale, tracker, *found_inf, growth, backoff, interval);
+}
 
 // The norm from the parts, by one block of 1024 threads. `out` is float or double.
 __global__ void __launch_bounds__(kFinishThreads)

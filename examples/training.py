@@ -7,11 +7,11 @@ seed and step, and everything else is in the checkpoint.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,13 +46,10 @@ def build_schedule(lib: Any, optimizer: Any, lr: float, warmup: int, steps: int)
     return schedules.SequentialLR(optimizer, [rise, fall], milestones=[warmup])
 
 
-def compute_loss(lib: Any, model: Any, inputs: Any, targets: Any, autocast: Any = None) -> Any:
-    """The mean cross entropy in nats; the model's last dimension is the classes.
-
-    ``autocast``: the dtype of the products, where it is not that of the weights.
-    """
-    lower = lib.autocast(inputs.device.type, autocast) if autocast else contextlib.nullcontext()
-    with lower:
+def compute_loss(lib: Any, model: Any, inputs: Any, targets: Any, low: Any = None) -> Any:
+    """The mean cross entropy in nats; the model's last dimension is the classes. ``low``: the dtype
+    of products, where they have one of their own."""
+    with lib.autocast(inputs.device.type, low) if low else nullcontext():
         logits = model(inputs)
         return lib.nn.functional.cross_entropy(
             logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
@@ -60,18 +57,33 @@ def compute_loss(lib: Any, model: Any, inputs: Any, targets: Any, autocast: Any 
 
 
 def train_step(
-    lib: Any, model: Any, optimizer: Any, inputs: Any, targets: Any, autocast: Any = None
+    lib: Any,
+    model: Any,
+    optimizer: Any,
+    inputs: Any,
+    targets: Any,
+    low: Any = None,
+    scaler: Any = None,
 ) -> Any:
     """One update of the model; returns the loss before it, as a tensor."""
     optimizer.zero_grad()
-    loss = compute_loss(lib, model, inputs, targets, autocast)
-    loss.backward()
-    lib.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
+    loss = compute_loss(lib, model, inputs, targets, low)
+    if scaler is None:
+        loss.backward()
+        lib.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    else:
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        lib.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        scaler.step(optimizer)
+        scaler.update()
     return loss.detach()
 
 
 # --- the command line ----------------------------------------------------------------------------
+
+LOW = ("bfloat16", "float16")
 
 # The options that make a run what it is: a resumed run takes them from its checkpoint.
 KEPT = (
@@ -87,7 +99,12 @@ def command_line(description: str, out: str, **defaults: Any) -> argparse.Argume
     )
     add = parser.add_argument
     add("--device", help="cpu or cuda; the GPU if there is one")
-    add("--dtype", default="float32", choices=["float32", "tf32", "float64"], help="of the numbers")
+    add(
+        "--dtype",
+        default="float32",
+        choices=["float32", "tf32", "float64", *LOW],
+        help="of the numbers; with bfloat16 and float16 (autocast) of products alone",
+    )
     add("--graph", action="store_true", help="capture the step as a CUDA graph and replay it")
     add("--seed", type=int, default=0)
     add("--steps", type=int, default=defaults["steps"])
@@ -144,6 +161,9 @@ class Run:
         if options.dtype == "tf32":
             lib.set_float32_matmul_precision("high")
         dtype = lib.float64 if options.dtype == "float64" else lib.float32
+        self.low = getattr(lib, options.dtype) if options.dtype in LOW else None
+        # Small gradients vanish in float16, but not in bfloat16.
+        self.scaler = lib.amp.GradScaler(self.device) if options.dtype == "float16" else None
         lib.manual_seed(options.seed)
         self.model = build_model().to(device=self.device, dtype=dtype)
         self.optimizer = build_optimizer(lib, self.model, options.lr)
@@ -162,7 +182,9 @@ class Run:
 
     def eager_update(self, inputs: Any, targets: Any) -> Any:
         """One step of training."""
-        return train_step(self.lib, self.model, self.optimizer, inputs, targets)
+        return train_step(
+            self.lib, self.model, self.optimizer, inputs, targets, self.low, self.scaler
+        )
 
     def tensors(self, arrays: tuple[np.ndarray, ...]) -> list[Any]:
         """The arrays as tensors on the device."""
@@ -175,7 +197,7 @@ class Run:
         with self.lib.no_grad():
             for number in range(self.options.validation_batches):
                 batch = self.tensors(self.data.batch(False, self.options.batch, 0, number))
-                losses.append(compute_loss(self.lib, self.model, *batch).item())
+                losses.append(compute_loss(self.lib, self.model, *batch, self.low).item())
         self.model.train()
         return sum(losses) / len(losses)
 
@@ -221,6 +243,7 @@ class Run:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict() if self.scaler else {},
             **self.generators(),
             "step": self.step,
             "seconds": self.seconds,
@@ -234,6 +257,8 @@ class Run:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        if self.scaler:
+            self.scaler.load_state_dict(state["scaler"])
         self.lib.set_rng_state(state["random"])
         if self.device != "cpu" and "random_cuda" in state:
             self.lib.cuda.set_rng_state(state["random_cuda"])

@@ -20,8 +20,9 @@ def minigpt(example):
     return example("minigpt")
 
 
-def losses(minigpt, lib, dtype):
-    """The losses of a run; the weights are drawn by PyTorch in float64 for all runs."""
+def losses(minigpt, lib, dtype, low=None):
+    """The losses of a run; the weights are drawn by PyTorch in float64 for all runs. ``low``: of the
+    products, by autocast; with float16 the loss is scaled."""
     config = minigpt.Config(context=32, dim=32, layers=2, heads=4)
     torch.manual_seed(0)
     weights = minigpt.build_model(torch, config).double().state_dict()
@@ -31,11 +32,14 @@ def losses(minigpt, lib, dtype):
     )
     optimizer = minigpt.build_optimizer(lib, model, 1e-3)
     schedule = minigpt.build_schedule(lib, optimizer, 1e-3, 10, STEPS)
+    scaler = lib.amp.GradScaler("cpu") if low == "float16" else None
+    low = getattr(lib, low) if low else None
     text = minigpt.Text(minigpt.default_text(), config.context)
     run = []
     for step in range(STEPS):
         arrays = text.batch(True, BATCH, 0, step)
-        loss = minigpt.train_step(lib, model, optimizer, *map(lib.from_numpy, arrays))
+        batch = map(lib.from_numpy, arrays)
+        loss = minigpt.train_step(lib, model, optimizer, *batch, low, scaler)
         schedule.step()
         run.append(loss.item())
     return np.array(run)
@@ -63,5 +67,13 @@ def test_float64(minigpt, reference):
 def test_float32(minigpt, reference):
     def distance(lib):
         return np.sqrt(np.mean((losses(minigpt, lib, "float32") - reference) ** 2))
+
+    assert distance(vt) <= 2 * distance(torch)
+
+
+@pytest.mark.parametrize("low", ["bfloat16", "float16"])
+def test_autocast(minigpt, reference, low):
+    def distance(lib):
+        return np.sqrt(np.mean((losses(minigpt, lib, "float32", low) - reference) ** 2))
 
     assert distance(vt) <= 2 * distance(torch)

@@ -19,7 +19,8 @@ if _sys.modules[__name__].__dict__ is globals():  # else the installed package t
     from vibetensor._public import __version__  # noqa: F401
 
     # These stand on the names above.
-    from vibetensor import autograd, backends, cpu, cuda, nn, optim, random  # noqa: F401
+    from vibetensor import amp, autograd, backends, cpu, cuda, nn, optim, random  # noqa: F401
+    from vibetensor.amp import autocast  # noqa: F401
 
     def __getattr__(name):
         # Loads numpy, which takes longer than the rest of the library.

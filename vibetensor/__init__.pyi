@@ -2,6 +2,7 @@ import builtins
 import typing
 from collections.abc import Sequence
 
+from vibetensor import amp as amp
 from vibetensor import autograd as autograd
 from vibetensor import backends as backends
 from vibetensor import cpu as cpu
@@ -9,6 +10,7 @@ from vibetensor import cuda as cuda
 from vibetensor import nn as nn
 from vibetensor import optim as optim
 from vibetensor import random as random
+from vibetensor.amp import autocast as autocast
 from vibetensor.ops.ops import *
 from vibetensor.ops.ops import TensorMethods
 from vibetensor.serialization import load as load

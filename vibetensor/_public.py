@@ -22,6 +22,17 @@ from vibetensor.backends._precision import (
     get_float32_matmul_precision,
     set_float32_matmul_precision,
 )
+from vibetensor.core.autocast import (
+    autocast_decrement_nesting,
+    autocast_increment_nesting,
+    clear_autocast_cache,
+    get_autocast_dtype,
+    is_autocast_cache_enabled,
+    is_autocast_enabled,
+    set_autocast_cache_enabled,
+    set_autocast_dtype,
+    set_autocast_enabled,
+)
 from vibetensor.core.device import device, get_default_device, set_default_device
 from vibetensor.core.dispatch import get_num_threads, set_num_threads
 from vibetensor.core.dlpack import from_dlpack

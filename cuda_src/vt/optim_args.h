@@ -29,6 +29,8 @@ struct DeviceNumber {
 
 struct AdamValues {
   DeviceNumber lr, step;
+  const float *found_inf;  // not NULL: where it is not zero, nothing happens
+  const float *skipped;    // not NULL: how many of the steps that was so in
   double beta1, beta2, eps, decay;
   int32_t maximize, decoupled;
 };
@@ -87,6 +89,7 @@ struct SgdArgs {
   using Table = TensorTable<3, N>;  // parameters, gradients, momentum buffers
   Table table;
   DeviceNumber lr;
+  const float *found_inf;  // as Adam's
   double momentum, dampening, decay;
   int32_t nesterov, maximize, first, has_momentum;
 };
@@ -108,6 +111,7 @@ struct ScaleArgs {
   Table table;
   const void *scale;
   int64_t scale_dtype;
+  float *found_inf;  // not NULL: becomes 1 where an element is not finite
 };
 
 using AdamSmall = AdamArgs<84>;

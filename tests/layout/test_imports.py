@@ -37,6 +37,7 @@ LAYERS = [
             "core.interop",
             "core.dlpack",
             "core.cuda_array",
+            "core.autocast",
         ],
     ),
     # The entries are look-ups in the dispatch table by operator number; no operator is imported.

@@ -46,9 +46,10 @@ def entries_pxd(ops):
         out.append(f"ctypedef {result} (*fn_{op.name})({schema.types(op)})")
         for name in schema.variants(op):
             ret = "Tensor" if name != op.name else result
+            keys = "castable" if op.autocast and name == op.name else "effective"
             out += [
                 f"cdef inline {ret} op_{name}({schema.signature(op)}):",
-                f"    cdef uint32_t _keys = vt_effective_keys({schema.keys(op)})",
+                f"    cdef uint32_t _keys = vt_{keys}_keys({schema.keys(op)})",
                 f"    cdef void* _f = vt_entries[OP_{name}][vt_top_key(_keys)]",
                 "    if _f is NULL:",
                 f'        no_entry(b"{name}", _keys)',

@@ -1,5 +1,6 @@
 """ops/ops_<family>.pyx: everything generated for the operators of one declaration file."""
 from . import schema
+from .autocast import autocast
 from .autograd import autograd
 from .implementation import backend, spec
 from .stubs import stubs
@@ -12,7 +13,9 @@ from libc.math cimport INFINITY, NAN, sqrt as c_sqrt
 
 from vibetensor.autograd.history cimport *
 from vibetensor.autograd.node cimport *
-from vibetensor.core.dispatch cimport below_autograd, set_comparison, set_slot
+from vibetensor.core.dispatch cimport (
+    below_autograd, list_keys, no_entry, optional_keys, set_comparison, set_slot,
+)
 from vibetensor.core.dtype cimport *
 from vibetensor.core.errors cimport *
 from vibetensor.core.iterator cimport *
@@ -23,6 +26,7 @@ from vibetensor.core.tensor import install
 from vibetensor.core.types cimport *
 from vibetensor.core.views cimport *
 from vibetensor.ops.arguments cimport *
+from vibetensor.ops.autocast cimport *
 from vibetensor.ops.checks cimport *
 from vibetensor.ops.composites cimport *
 from vibetensor.ops.entries cimport *
@@ -48,6 +52,8 @@ def register(op):
             lines.append(f"vt_entries[OP_{name}][{key}] = <void*>backend_{name}")
         above = "autograd" if op.grad_fn else "backend"
         lines.append(f"vt_entries[OP_{name}][VT_KEY_AUTOGRAD] = <void*>{above}_{name}")
+    if op.autocast:
+        lines.append(f"vt_entries[OP_{op.name}][VT_KEY_AUTOCAST] = <void*>autocast_{op.name}")
     return lines
 
 
@@ -59,6 +65,7 @@ def operator_source(op, ops):
     lines += spec(op)
     lines += backend(op, ops)
     lines += autograd(op, ops)
+    lines += autocast(op)
     lines += stubs(op)
     lines += register(op)
     return "\n".join(lines) + "\n"

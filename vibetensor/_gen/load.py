@@ -20,4 +20,5 @@ def load():
     spec.loader.exec_module(module)
     for family in module.FAMILIES:
         importlib.import_module(f"{name}.{family}")
+    importlib.import_module(f"{name}.autocast")
     return module

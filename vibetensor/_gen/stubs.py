@@ -79,7 +79,7 @@ def function(op, entry, out):
     checks, call = body(op, entry, entry)
     lines += checks
     if out:
-        lines += ["    if out is not None:", f"        return {out_call(op, call)}"]
+        lines += ["    if out is not None:", *out_lines(op, call)]
     return [*lines, f"    return {call}"]
 
 
@@ -99,6 +99,20 @@ def fast_call(op, entry, functions):
         f"        return op_{entry}({call})",
         "    return vt_plain_call(f, args, n, names)",
         *(f"vt_set_fast_call({f}, fast_{entry})" for f in functions),
+    ]
+
+
+def out_lines(op, call):
+    """The statements of a call with ``out=``, which autocast leaves alone."""
+    result = f"return {out_call(op, call)}"
+    if not op.autocast or op.kind in ("pointwise", "reduction"):  # those pass by the entries
+        return [f"        {result}"]
+    return [
+        "        _devices = vt_autocast_exchange(0)",
+        "        try:",
+        f"            {result}",
+        "        finally:",
+        "            vt_autocast_exchange(_devices)",
     ]
 
 
@@ -173,7 +187,7 @@ def stubs(op):
     modules = [m for m in s if m in ("vt", "nn.functional", "special")]
     if op.name.endswith("_") and op.mutates:  # in-place only
         lines += function(op, op.name, False)
-        for m in modules:
+        for m in modules or (["ops"] if not s else []):
             publish.append(f'publish("{m}", "{op.name}", {op.name})')
         if "Tensor" in s:
             publish.append(f'install("{op.name}", {op.name})')

@@ -444,6 +444,7 @@ cdef list run_backward(tuple roots, tuple gradients, bint retain_graph, bint cre
                        tuple inputs, bint accumulate):
     cdef uint32_t excluded = vt_tls.excluded
     cdef uint64_t unneeded = vt_tls.unneeded  # of the node whose backward runs this one
+    cdef uint32_t autocast = vt_autocast_exchange(0)  # gradients have the dtypes of the forward
     cdef GraphTask task
     cdef Tensor t
     cdef vt_edge* e
@@ -476,6 +477,7 @@ cdef list run_backward(tuple roots, tuple gradients, bint retain_graph, bint cre
     finally:
         vt_tls.excluded = excluded
         vt_tls.unneeded = unneeded
+        vt_autocast_exchange(autocast)
         end_task(task)
     return results
 

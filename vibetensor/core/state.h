@@ -43,6 +43,12 @@ typedef struct vt_tls_state {
   uint32_t inference; /* 1 inside inference_mode */
   uint64_t
       unneeded; /* edges of the node that runs whose gradients nobody asked for (of the first 64) */
+  uint32_t castable;                           /* `included`, with Autocast where it is on */
+  uint8_t autocast_devices;                    /* where it is on, as bits by device type */
+  uint8_t autocast_uncached;                   /* 1: every use of a weight casts it anew */
+  uint8_t autocast_dtype[VT_NUM_DEVICE_TYPES]; /* the low precision */
+  int32_t autocast_nesting;
+  void *casts; /* what was cast since the outermost region began (core/autocast.pyx) */
 } vt_tls_state;
 
 extern __thread vt_tls_state vt_tls __attribute__((tls_model("initial-exec")));
@@ -50,6 +56,18 @@ extern __thread vt_tls_state vt_tls __attribute__((tls_model("initial-exec")));
 static inline int vt_top_key(uint32_t keys) { return 31 - __builtin_clz(keys | 1u); }
 static inline uint32_t vt_effective_keys(uint32_t keys) {
   return (keys | vt_tls.included) & ~vt_tls.excluded;
+}
+/* The same for operators on a list of autocast. For all others the Autocast key does not exist, so that
+ * neither pays for it. */
+static inline uint32_t vt_castable_keys(uint32_t keys) {
+  return (keys | vt_tls.castable) & ~vt_tls.excluded;
+}
+/* Switches autocast on for these device types and off for all others; what was before. */
+static inline uint32_t vt_autocast_exchange(uint32_t devices) {
+  uint32_t before = vt_tls.autocast_devices;
+  vt_tls.autocast_devices = (uint8_t)devices;
+  vt_tls.castable = vt_tls.included | (devices ? 1u << VT_KEY_AUTOCAST : 0u);
+  return before;
 }
 static inline int vt_grad_enabled(void) { return !(vt_tls.excluded & (1u << VT_KEY_AUTOGRAD)); }
 

@@ -96,10 +96,17 @@ cdef extern from "core/state.h" nogil:
         uint32_t excluded
         uint32_t inference
         uint64_t unneeded
+        uint8_t autocast_devices
+        bint autocast_uncached
+        uint8_t autocast_dtype[3]
+        int32_t autocast_nesting
+        void* casts
 
     vt_tls_state vt_tls
     int vt_top_key(uint32_t keys)
     uint32_t vt_effective_keys(uint32_t keys)
+    uint32_t vt_castable_keys(uint32_t keys)
+    uint32_t vt_autocast_exchange(uint32_t devices)
     bint vt_grad_enabled()
     const char* vt_op_name(int op)
     void vt_cpu_register()

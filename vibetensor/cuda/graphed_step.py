@@ -44,6 +44,7 @@ class Graphed:
             _describe(args, tensors, "argument"),
             _describe(kwargs, tensors, "argument"),
             vt.is_grad_enabled(),
+            vt.is_autocast_enabled("cuda") and vt.get_autocast_dtype("cuda"),
             vt.cuda.current_device(),
         )
         entry = self._entries.setdefault(key, _Entry())

@@ -15,6 +15,7 @@ from typing import Any
 
 import vibetensor as vt
 from vibetensor.core import capture
+from vibetensor.core.autocast import clear_autocast_cache
 from vibetensor.core.random import Generator
 from vibetensor.core.tensor import Tensor
 from vibetensor.cuda import _startup
@@ -154,6 +155,7 @@ class CUDAGraph:
         except BaseException:
             self._abandon()
             raise
+        clear_autocast_cache()  # what was cast before is no part of a replay
         capture.set_active(self)
 
     def _add_generator(self, generator: Generator) -> None:
@@ -189,6 +191,7 @@ class CUDAGraph:
 
     def _end_recording(self) -> None:
         self._capturing = False
+        clear_autocast_cache()
         if capture.active() is self:
             capture.set_active(None)
         self._draws = [(g, g._end_capture()) for g, _ in self._draws]
@@ -257,6 +260,7 @@ class CUDAGraph:
         if self._changing and self._numbers is not None:
             self._numbers.write(stream)
         _graphs.launch(self._device, self._exec, stream.cuda_stream)
+        clear_autocast_cache()  # the graph may have written weights
         self._replayed_on.add(stream.cuda_stream)
         for generator, blocks in self._draws:
             if blocks:

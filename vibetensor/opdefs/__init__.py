@@ -126,6 +126,7 @@ class Op:
     # tests
     samples: Callable | None = None
     node: str | None = None  # name of the autograd node, where it is not the operator's
+    autocast: dict[str, str] = dataclasses.field(default_factory=dict)  # by device: see autocast.py
     differentiable: tuple[str, ...] | None = None
 
     @property

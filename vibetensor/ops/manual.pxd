@@ -28,11 +28,15 @@ cdef Tensor manual_conj(Tensor input)
 cdef Tensor manual_real(Tensor input)
 cdef tuple manual__adamw_(tuple params, tuple grads, tuple exp_avgs, tuple exp_avg_sqs, double lr,
                           double beta1, double beta2, double eps, double weight_decay, int64_t step,
-                          bint maximize, bint decoupled, tuple numbers)
+                          bint maximize, bint decoupled, tuple numbers, Tensor found_inf,
+                          Tensor skipped)
 cdef tuple manual__sgd_(tuple params, tuple grads, tuple momentum_buffers, double lr, double momentum,
                         double dampening, double weight_decay, bint nesterov, bint maximize,
-                        bint first, tuple numbers)
+                        bint first, tuple numbers, Tensor found_inf)
 cdef Tensor manual__grad_norm(tuple grads, double norm_type)
 cdef tuple manual__scale_(tuple tensors, Tensor scale)
+cdef tuple manual__amp_foreach_non_finite_check_and_unscale_(tuple tensors, Tensor found_inf,
+                                                             Tensor inv_scale)
+cdef int check_flag(str op, str name, Tensor t, int dtype) except -1
 # The output of the advanced read, seen with the index dimensions first; order None: it is so.
 cdef Tensor index_output(Tensor input, tuple shape, tuple order)

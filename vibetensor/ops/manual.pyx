@@ -355,10 +355,34 @@ cdef list device_numbers(const char* name, tuple params, tuple numbers, vt_value
     return kept
 
 
+cdef int check_flag(str op, str name, Tensor t, int dtype) except -1:
+    """A number on the device that a kernel reads or writes."""
+    if t.numel != 1 or t.dtype != dtype:
+        raise RuntimeError(
+            f"{op}(): {name} must be a {dtype_name(dtype)} tensor with one element, got shape "
+            f"{list(tensor_shape(t))} and {t.dtype}"
+        )
+    return 0
+
+
+cdef TensorArrays optional_number(const char* name, tuple params, str what, Tensor t, vt_value* v):
+    """A number that may be missing, as a list of one array or of none; it has to live until the kernel
+    has run."""
+    cdef vt_array first
+    cdef TensorArrays arrays = TensorArrays(() if t is None else (t,))
+    if t is not None:
+        check_flag(name.decode(), what, t, VT_F32)
+    if params:
+        tensor_array(<Tensor>params[0], &first)
+        arrays.beside(name, &first, v)
+    return arrays
+
+
 cdef tuple manual__adamw_(tuple params, tuple grads, tuple exp_avgs, tuple exp_avg_sqs, double lr,
                           double beta1, double beta2, double eps, double weight_decay, int64_t step,
-                          bint maximize, bint decoupled, tuple numbers):
-    cdef vt_value values[12]
+                          bint maximize, bint decoupled, tuple numbers, Tensor found_inf,
+                          Tensor skipped):
+    cdef vt_value values[14]
     check_lists("_adamw_", params, (grads, exp_avgs, exp_avg_sqs))
     float_value(lr, &values[4])
     float_value(beta1, &values[5])
@@ -369,6 +393,8 @@ cdef tuple manual__adamw_(tuple params, tuple grads, tuple exp_avgs, tuple exp_a
     int_value(maximize, &values[10])
     int_value(decoupled, &values[11])
     kept = device_numbers(b"_adamw_", params, numbers, &values[4], &values[9])
+    kept.append(optional_number(b"_adamw_", params, "found_inf", found_inf, &values[12]))
+    kept.append(optional_number(b"_adamw_", params, "skipped", skipped, &values[13]))
     update(b"_adamw_", OP__adamw_, (params, exp_avgs, exp_avg_sqs),
            [params, grads, exp_avgs, exp_avg_sqs], values, 4)
     return params
@@ -376,8 +402,8 @@ cdef tuple manual__adamw_(tuple params, tuple grads, tuple exp_avgs, tuple exp_a
 
 cdef tuple manual__sgd_(tuple params, tuple grads, tuple momentum_buffers, double lr, double momentum,
                         double dampening, double weight_decay, bint nesterov, bint maximize,
-                        bint first, tuple numbers):
-    cdef vt_value values[10]
+                        bint first, tuple numbers, Tensor found_inf):
+    cdef vt_value values[11]
     check_lists("_sgd_", params, (grads, momentum_buffers) if momentum_buffers else (grads,))
     float_value(lr, &values[3])
     float_value(momentum, &values[4])
@@ -387,6 +413,7 @@ cdef tuple manual__sgd_(tuple params, tuple grads, tuple momentum_buffers, doubl
     int_value(maximize, &values[8])
     int_value(first, &values[9])
     kept = device_numbers(b"_sgd_", params, numbers, &values[3], NULL)
+    kept.append(optional_number(b"_sgd_", params, "found_inf", found_inf, &values[10]))
     update(b"_sgd_", OP__sgd_, (params, momentum_buffers), [params, grads, momentum_buffers], values, 3)
     return params
 
@@ -406,14 +433,30 @@ cdef Tensor manual__grad_norm(tuple grads, double norm_type):
 
 
 cdef tuple manual__scale_(tuple tensors, Tensor scale):
+    return multiply(b"_scale_", OP__scale_, tensors, scale, None)
+
+
+cdef tuple manual__amp_foreach_non_finite_check_and_unscale_(tuple tensors, Tensor found_inf,
+                                                             Tensor inv_scale):
+    name = b"_amp_foreach_non_finite_check_and_unscale_"
+    check_flag(name.decode(), "found_inf", found_inf, VT_F32)
+    check_flag(name.decode(), "inv_scale", inv_scale, VT_F32)
+    multiply(name, OP__amp_foreach_non_finite_check_and_unscale_, tensors, inv_scale, found_inf)
+    bump_version(found_inf)
+    return tensors
+
+
+cdef tuple multiply(const char* name, int op, tuple tensors, Tensor factor, Tensor found_inf):
+    """Runs a kernel that multiplies tensors in place; its arrays are the factor and `found_inf`."""
     cdef vt_value values[1]
-    cdef vt_array array
+    cdef vt_array arrays[2]
     cdef TensorArrays lists = TensorArrays(tensors)
     for t in tensors:
         begin_write(<Tensor>t)
-    tensor_array(scale, &array)
-    lists.beside(b"_scale_", &array, &values[0])
-    run_kernel(b"_scale_", OP__scale_, &array, 1, values)
+    tensor_array(factor, &arrays[0])
+    tensor_array(found_inf, &arrays[1])
+    lists.beside(name, &arrays[0], &values[0])
+    run_kernel(name, op, arrays, 1 if found_inf is None else 2, values)
     for t in tensors:
         bump_version(<Tensor>t)
     return tensors

@@ -77,6 +77,22 @@ class Adam(Optimizer):
         }
         super().__init__(params, defaults)
 
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        return not any(group["amsgrad"] for group in self.param_groups)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See :meth:`Optimizer.state_dict`; ``step`` counts the steps that were taken.
+
+        Reads from the device how many steps an :class:`amp.GradScaler` left out.
+        """
+        packed = super().state_dict()
+        for state in packed["state"].values():
+            skipped = state.pop("skipped", None)
+            if skipped is not None:
+                state["step"] = state["step"] - skipped.cpu()
+        return packed
+
     def _state_of(self, parameter: Tensor, amsgrad: bool) -> dict[str, Any]:
         state = self.state[parameter]
         if "step" not in state:
@@ -90,13 +106,16 @@ class Adam(Optimizer):
     def _update(self, group: dict[str, Any]) -> None:
         amsgrad = group["amsgrad"]
         buckets = Buckets()
+        shared = set()  # with parameters that have no gradient
         for parameter in group["params"]:
             gradient = parameter.grad
             if gradient is None:
+                if self.found_inf is not None:
+                    shared.add(id(self.state.get(parameter, {}).get("skipped")))
                 continue
             state = self._state_of(parameter, amsgrad)
             step = int(state["step"]) + 1
-            key = (parameter.device, parameter.dtype, step)
+            key = (parameter.device, parameter.dtype, step, id(state.get("skipped")))
             buckets.add(key, parameter, gradient, state)
         beta1, beta2 = map(float, group["betas"])
         options = (
@@ -108,7 +127,11 @@ class Adam(Optimizer):
         )
         flags = (bool(group["maximize"]), bool(group["decoupled_weight_decay"]))
         graph = capture.active()
-        for (device, _, step), (parameters, gradients, states) in buckets.items():
+        for (device, _, step, _), (parameters, gradients, states) in buckets.items():
+            found_inf = None if self.found_inf is None else self.found_inf.to(device)
+            skipped = states[0].get("skipped")
+            if found_inf is not None and (skipped is None or id(skipped) in shared):
+                skipped = _new_count(states, skipped, device)
             numbers: list[Tensor] = []
             if graph is not None and device.type == "cuda":
                 if amsgrad:
@@ -124,9 +147,35 @@ class Adam(Optimizer):
             else:
                 means = [state["exp_avg"] for state in states]
                 squares = [state["exp_avg_sq"] for state in states]
-                ops._adamw_(parameters, gradients, means, squares, *options, step, *flags, numbers)
+                ops._adamw_(
+                    parameters,
+                    gradients,
+                    means,
+                    squares,
+                    *options,
+                    step,
+                    *flags,
+                    numbers,
+                    found_inf,
+                    skipped,
+                )
+            if skipped is not None and found_inf is not None:
+                skipped.add_(found_inf)
             if not numbers:
                 _count_step(states)
+
+
+def _new_count(states: list[dict[str, Any]], count: Tensor | None, device: Any) -> Tensor:
+    """How many of their steps were left out, which only the device knows: one tensor for all states
+    that step together, a copy of `count`, which others have too, or a zero."""
+    if count is None and capture.active() is not None:
+        raise RuntimeError(
+            "Adam: the first step with a GradScaler cannot be captured into a graph; take it before"
+        )
+    count = vt.zeros((), device=device) if count is None else count.clone()
+    for state in states:
+        state["skipped"] = count
+    return count
 
 
 def _next_step(states: list[dict[str, Any]]) -> int:

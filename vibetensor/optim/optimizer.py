@@ -27,6 +27,11 @@ class Optimizer:
         The options of groups that do not set them.
     """
 
+    # For amp.GradScaler: whether `step` looks at `found_inf`, and the 0-d float32 tensor that tells
+    # it, for the length of a step, not to change anything where it is not zero.
+    _step_supports_amp_scaling = False
+    found_inf: Tensor | None = None
+
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         if isinstance(params, Tensor):
             raise TypeError(

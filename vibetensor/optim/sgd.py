@@ -45,6 +45,8 @@ class SGD(Optimizer):
     [0.0, 0.0]
     """
 
+    _step_supports_amp_scaling = True
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -92,6 +94,14 @@ class SGD(Optimizer):
                 continue
             buffer = self.state[parameter].get("momentum_buffer")
             first = buffer is None
+            if first and self.found_inf is not None:
+                # Only the device knows whether this step is taken. Momentum that starts from zero
+                # is the same as a first step, but for the dampening.
+                if group["dampening"] == 0:
+                    first = False
+                    buffer = self.state[parameter]["momentum_buffer"] = vt.zeros_like(parameter)
+                elif self.found_inf.item():
+                    continue
             if first:
                 buffer = vt.empty_like(parameter)
             buckets.add((*kind, first), parameter, gradient, buffer)
@@ -113,6 +123,7 @@ class SGD(Optimizer):
                 bool(group["maximize"]),
                 first,
                 numbers,
+                None if self.found_inf is None else self.found_inf.to(device),
             )
             if first:
                 for parameter, buffer in zip(parameters, buffers, strict=True):

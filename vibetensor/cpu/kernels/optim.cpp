@@ -1,89 +1,16 @@
-// Optimizer steps, gradient norm and scaling over lists of tensors: one pass over the memory of all of
-// them. The order of operations is PyTorch's; half types are computed in float and rounded once.
+// Optimizer steps and gradient norm over lists of tensors: one pass over the memory of all of them. The
+// order of operations is PyTorch's; half types are computed in float and rounded once.
 #include <math.h>
 
-#include "vibetensor/cpu/kernel_utils.h"
-#include "vibetensor/cpu/kernels/runs.h"
+#include "vibetensor/cpu/kernels/multi_tensor.h"
 
 namespace VT_NS {
 
 namespace {
 
-constexpr int64_t kGrainElements = 16 << 10;
-constexpr int64_t kChunk = 1024;
-
-// Calls f(k, begin, end) for parts of the arrays list[k] that together are all their elements.
-template <class F>
-void for_parts(const vt_value &list, const F &f) {
-  int64_t total = 0;
-  for (int64_t k = 0; k < list.n; k++) total += list.arrays[k].numel;
-  parallel_for(total, kGrainElements, [&](int64_t begin, int64_t end) {
-    int64_t start = 0;
-    for (int64_t k = 0; k < list.n && start < end; k++) {
-      const int64_t n = list.arrays[k].numel;
-      const int64_t first = max_of(begin - start, int64_t(0)), last = min_of(end - start, n);
-      if (first < last) f(k, first, last);
-      start += n;
-    }
-  });
-}
-
-// The type that elements are handed to a loop in. Only half is converted before: the conversions of
-// bfloat16 are integer arithmetic, which vectorises within a loop.
-template <class T>
-struct LoopType {
-  using type = T;
-};
-template <>
-struct LoopType<half> {
-  using type = float;
-};
-template <class T>
-using loop_t = typename LoopType<T>::type;
-
-// Through the bits, since loops that create a bfloat16 do not vectorise.
-template <class C>
-VT_INLINE acc_t<C> get(const C &x) {
-  if constexpr (is_same<C, bfloat16>::value) {
-    return bfloat16_bits_to_float(x.bits);
-  } else {
-    return x;
-  }
-}
-template <class C>
-VT_INLINE void put(C &to, acc_t<C> x) {
-  if constexpr (is_same<C, bfloat16>::value) {
-    to.bits = float_to_bfloat16_bits(x);
-  } else {
-    to = x;
-  }
-}
-
-// Elements of one operand, read and perhaps written back, a chunk at a time where they cannot be
-// used in place.
-template <class T>
-struct Operand {
-  using C = loop_t<T>;
-  Runs<T, C> runs;
-  alignas(64) C room[kChunk];
-
-  explicit Operand(const vt_array &a) : runs(a) {}
-  VT_INLINE C *load(int64_t begin, int64_t n) { return const_cast<C *>(runs.read(begin, n, room)); }
-  VT_INLINE C *target(int64_t begin) { return runs.target(begin, room); }
-  VT_INLINE void store(int64_t begin, int64_t n, const C *x) const { runs.write(begin, n, x); }
-};
-
-// How many elements to take at a time.
-template <class... T>
-VT_INLINE int64_t step_of(int64_t n, const Operand<T> &...operands) {
-  return (operands.runs.in_place() && ...) ? max_of(n, int64_t(1)) : kChunk;
-}
-
-vt_status check_floating(const vt_value &list) {
-  for (int64_t k = 0; k < list.n; k++) {
-    if (!(kFloating >> list.arrays[k].dtype & 1u)) return VT_ERROR_DTYPE;
-  }
-  return VT_OK;
+// An optional number: a list of one float, or of none.
+float number_or_zero(const vt_value &v) {
+  return v.kind == VT_VALUE_ARRAYS && v.n == 1 ? *data_of<const float>(v.arrays[0]) : 0.0f;
 }
 
 // ---- Adam ----
@@ -98,7 +25,8 @@ struct AdamSettings {
   A step_size, correction, eps;
 
   explicit AdamSettings(const vt_value *v) {
-    const double lr = v[4].re, b1 = v[5].re, b2 = v[6].re, decay = v[8].re, step = v[9].re;
+    const double lr = v[4].re, b1 = v[5].re, b2 = v[6].re, decay = v[8].re;
+    const double step = v[9].re - static_cast<double>(number_or_zero(v[13]));
     const bool maximize = v[10].i != 0, decoupled = v[11].i != 0;
     sign = maximize ? A(-1) : A(1);
     l2 = decoupled ? A(0) : static_cast<A>(decay);
@@ -162,10 +90,11 @@ void adam_part(const vt_value *v, const AdamSettings<acc_t<T>> &settings, int64_
 
 // No arrays; lists params, grads, exp_avgs, exp_avg_sqs, then lr, beta1, beta2, eps, weight_decay,
 // step (from 1), maximize, decoupled (AdamW's weight decay rather than L2). The k-th arrays of all
-// lists have one shape and dtype.
+// lists have one shape and dtype. Then two lists of at most one float: found_inf (nothing happens where
+// it is not zero), and how many steps that was so in.
 vt_status adamw_cpu(const vt_array *, const vt_value *v, vt_context *) {
   const vt_status status = check_floating(v[0]);
-  if (status != VT_OK) return status;
+  if (status != VT_OK || number_or_zero(v[12]) != 0) return status;
   const AdamSettings<float> single(v);
   const AdamSettings<double> dual(v);
   for_parts(v[0], [&](int64_t k, int64_t begin, int64_t end) {
@@ -261,10 +190,11 @@ void sgd_part(const vt_value *v, const SgdSettings<acc_t<T>> &s, int64_t k, int6
 }  // namespace
 
 // No arrays; lists params, grads, momentum buffers (may be empty), then lr, momentum, dampening,
-// weight_decay, nesterov, maximize, first_step (the buffers are written, not read).
+// weight_decay, nesterov, maximize, first_step (the buffers are written, not read), found_inf as in
+// adamw_cpu.
 vt_status sgd_cpu(const vt_array *, const vt_value *v, vt_context *) {
   const vt_status status = check_floating(v[0]);
-  if (status != VT_OK) return status;
+  if (status != VT_OK || number_or_zero(v[10]) != 0) return status;
   const SgdSettings<float> single(v);
   const SgdSettings<double> dual(v);
   for_parts(v[0], [&](int64_t k, int64_t begin, int64_t end) {
@@ -390,51 +320,6 @@ vt_status grad_norm_cpu(const vt_array *a, const vt_value *v, vt_context *) {
     using T = typename decltype(tag)::type;
     *data_of<T>(a[0]) = static_cast<T>(norm.finish(total));
   });
-}
-
-// ---- scaling ----
-
-namespace {
-
-template <class A, class C>
-void scale_run(C *x, int64_t n, A factor) {
-#pragma omp simd
-  for (int64_t i = 0; i < n; i++) put(x[i], get(x[i]) * factor);
-}
-
-template <class T>
-void scale_part(const vt_array &a, acc_t<T> factor, int64_t begin, int64_t end) {
-  Operand<T> operand(a);
-  const int64_t step = step_of(end - begin, operand);
-  for (int64_t i = begin; i < end; i += step) {
-    const int64_t n = min_of(step, end - i);
-    loop_t<T> *x = operand.load(i, n);
-    scale_run(x, n, factor);
-    operand.store(i, n, x);
-  }
-}
-
-}  // namespace
-
-// scale (floating, one element); list of tensors, multiplied in place.
-vt_status scale_cpu(const vt_array *a, const vt_value *v, vt_context *) {
-  const vt_value &list = v[0];
-  vt_status status = check_floating(list);
-  if (status != VT_OK) return status;
-  double factor = 1;
-  status = dispatch<kFloating>(a[0].dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    factor = static_cast<double>(static_cast<acc_t<T>>(*data_of<const T>(a[0])));
-  });
-  if (status != VT_OK || factor == 1.0) return status;
-  for_parts(list, [&](int64_t k, int64_t begin, int64_t end) {
-    const vt_array &x = list.arrays[k];
-    dispatch<kFloating>(x.dtype, [&](auto tag) {
-      using T = typename decltype(tag)::type;
-      scale_part<T>(x, static_cast<acc_t<T>>(factor), begin, end);
-    });
-  });
-  return VT_OK;
 }
 
 }  // namespace VT_NS

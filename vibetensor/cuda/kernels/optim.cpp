@@ -166,11 +166,19 @@ vt::DeviceNumber number_of(const vt_value &v) {
   return {nullptr, v.re, VT_F64};
 }
 
+// An optional number: a list of one array, or of none.
+float *flag_of(const vt_value &v) {
+  return v.kind == VT_VALUE_ARRAYS && v.n == 1 ? reinterpret_cast<float *>(v.arrays[0].data)
+                                               : nullptr;
+}
+
 Kernels adam_kernels = {{"optim", "vt_adam_small"}, {"optim", "vt_adam_large"}};
 Kernels sgd_kernels = {{"optim", "vt_sgd_small"}, {"optim", "vt_sgd_large"}};
 Kernels norm_kernels = {{"optim", "vt_norm_small"}, {"optim", "vt_norm_large"}};
 Kernels scale_kernels = {{"optim", "vt_scale_small"}, {"optim", "vt_scale_large"}};
+Kernels unscale_kernels = {{"optim", "vt_unscale_small"}, {"optim", "vt_unscale_large"}};
 Kernel finish_kernel("optim", "vt_norm_finish");
+Kernel update_scale_kernel("optim", "vt_update_scale");
 
 vt::NormKind norm_kind(double p) {
   return p == 2              ? vt::kNormSquares
@@ -187,13 +195,16 @@ extern "C" {
 
 // No arrays; lists params, grads, exp_avgs, exp_avg_sqs, then lr, beta1, beta2, eps, weight_decay,
 // step (from 1), maximize, decoupled (AdamW's weight decay rather than L2). For captured graphs lr
-// and step may each be a list of one 0-d array on the device instead of a number.
+// and step may each be a list of one 0-d array on the device instead of a number. Then two lists of at
+// most one float: found_inf (nothing happens where it is not zero), and how many steps that was so in.
 vt_status adamw_cuda(const vt_array *, const vt_value *v, vt_context *ctx) {
   const vt_status status = check_floating(v[0]);
   if (status != VT_OK) return status;
   vt::AdamValues values = {};
   values.lr = number_of(v[4]);
   values.step = number_of(v[9]);
+  values.found_inf = flag_of(v[12]);
+  values.skipped = flag_of(v[13]);
   values.beta1 = v[5].re;
   values.beta2 = v[6].re;
   values.eps = v[7].re;
@@ -215,7 +226,7 @@ vt_status adamw_cuda(const vt_array *, const vt_value *v, vt_context *ctx) {
 
 // No arrays; lists params, grads, momentum buffers (may be empty), then lr (a number or, as in
 // adamw_cuda, an array), momentum, dampening, weight_decay, nesterov, maximize, first_step (the
-// buffers are written, not read).
+// buffers are written, not read), found_inf as in adamw_cuda.
 vt_status sgd_cuda(const vt_array *, const vt_value *v, vt_context *ctx) {
   const vt_status status = check_floating(v[0]);
   if (status != VT_OK) return status;
@@ -226,6 +237,7 @@ vt_status sgd_cuda(const vt_array *, const vt_value *v, vt_context *ctx) {
       ctx, sgd_kernels, operands,
       [&](auto &args) {
         args.lr = number_of(v[3]);
+        args.found_inf = flag_of(v[10]);
         args.momentum = v[4].re;
         args.dampening = v[5].re;
         args.decay = v[6].re;
@@ -286,6 +298,31 @@ vt_status scale_cuda(const vt_array *a, const vt_value *v, vt_context *ctx) {
         args.scale_dtype = a[0].dtype;
       },
       nothing_more);
+}
+
+// inv_scale and found_inf (float, one element each); list of tensors, multiplied in place.
+vt_status unscale_cuda(const vt_array *a, const vt_value *v, vt_context *ctx) {
+  const vt_status status = check_floating(v[0]);
+  if (status != VT_OK) return status;
+  if (a[0].dtype != VT_F32 || a[1].dtype != VT_F32) return VT_ERROR_DTYPE;
+  const Operands<1> operands = {{&v[0]}, {Contiguous::kUpdate}};
+  return run_lists<vt::ScaleSmall, vt::ScaleLarge>(
+      ctx, unscale_kernels, operands,
+      [&](auto &args) {
+        args.scale = a[0].data;
+        args.scale_dtype = a[0].dtype;
+        args.found_inf = reinterpret_cast<float *>(a[1].data);
+      },
+      nothing_more);
+}
+
+// scale (float), growth_tracker (int32), found_inf (float), one element each; growth factor, backoff
+// factor, growth interval.
+vt_status update_scale_cuda(const vt_array *a, const vt_value *v, vt_context *ctx) {
+  return launch(ctx, update_scale_kernel, {1}, {1}, 0, reinterpret_cast<float *>(a[0].data),
+                reinterpret_cast<int32_t *>(a[1].data),
+                static_cast<const float *>(reinterpret_cast<float *>(a[2].data)), v[0].re, v[1].re,
+                v[2].i);
 }
 
 }  // extern "C"

@@ -1,0 +1,181 @@
+"""Every operator on a list of autocast: the dtype and the value of its result, against PyTorch.
+
+PyTorch on the CPU is the oracle for the CPU's lists. What its CUDA lists give is written down here as
+data, and compared on the simulated driver, which knows dtypes but no values.
+"""
+
+import itertools
+
+import pytest
+import torch
+
+import vibetensor as vt
+from vibetensor._gen.load import load
+from vibetensor.testing.cuda import simulated_driver, uses_gpu
+
+OPS = load().OPS
+DTYPES = ("bfloat16", "float16", "float32", "float64")
+LOW = ("bfloat16", "float16")
+
+
+def draw(lib, dtype, *shape, device="cpu"):
+    """The same positive numbers in both libraries."""
+    n = 1
+    for size in shape:
+        n *= size
+    values = [0.25 + ((7 * i) % 11) / 8 for i in range(n)]
+    return lib.tensor(values, dtype=getattr(lib, dtype)).reshape(shape).to(device)
+
+
+def ints(lib, *values, device="cpu"):
+    return lib.tensor(values, dtype=lib.int64).to(device)
+
+
+# name: function(lib, x, i) with x(which, *shape) a tensor of the first or second dtype, i(*values) an
+# int64 tensor. Results are a tensor.
+CASES = {
+    "mm": lambda lib, x, i: lib.mm(x(0, 3, 4), x(1, 4, 2)),
+    "bmm": lambda lib, x, i: lib.bmm(x(0, 2, 3, 4), x(1, 2, 4, 2)),
+    "addmm": lambda lib, x, i: lib.addmm(x(1, 2), x(0, 3, 4), x(1, 4, 2)),
+    "matmul": lambda lib, x, i: x(0, 2, 3, 4) @ x(1, 4, 2),
+    "linear": lambda lib, x, i: lib.nn.functional.linear(x(0, 2, 3, 4), x(1, 2, 4), x(1, 2)),
+    "conv1d": lambda lib, x, i: lib.nn.functional.conv1d(x(0, 1, 2, 5), x(1, 3, 2, 2), x(1, 3)),
+    "scaled_dot_product_attention": lambda lib, x, i: (
+        lib.nn.functional.scaled_dot_product_attention(
+            x(0, 1, 2, 3, 4), x(1, 1, 2, 3, 4), x(1, 1, 2, 3, 4), attn_mask=x(1, 3, 3)
+        )
+    ),
+    "exp": lambda lib, x, i: lib.exp(x(0, 3)),
+    "expm1": lambda lib, x, i: lib.expm1(x(0, 3)),
+    "log": lambda lib, x, i: x(0, 3).log(),
+    "log2": lambda lib, x, i: lib.log2(x(0, 3)),
+    "log1p": lambda lib, x, i: lib.log1p(x(0, 3)),
+    "reciprocal": lambda lib, x, i: lib.reciprocal(x(0, 3)),
+    "rsqrt": lambda lib, x, i: lib.rsqrt(x(0, 3)),
+    "pow": lambda lib, x, i: x(0, 3) ** 1.5,
+    "square": lambda lib, x, i: lib.square(x(0, 3)),
+    "true_divide": lambda lib, x, i: 2 / x(0, 3),
+    "layer_norm": lambda lib, x, i: lib.nn.functional.layer_norm(
+        x(0, 2, 4), (4,), x(1, 4), x(1, 4)
+    ),
+    "rms_norm": lambda lib, x, i: lib.nn.functional.rms_norm(x(0, 2, 4), (4,), x(1, 4), 1e-5),
+    "cross_entropy": lambda lib, x, i: lib.nn.functional.cross_entropy(x(0, 2, 4), i(3, 1)),
+    "nll_loss": lambda lib, x, i: lib.nn.functional.nll_loss(x(0, 2, 4), i(3, 1)),
+    "mse_loss": lambda lib, x, i: lib.nn.functional.mse_loss(x(0, 3), x(1, 3)),
+    "sum": lambda lib, x, i: x(0, 2, 3).sum(1),
+    "prod": lambda lib, x, i: lib.prod(x(0, 3)),
+    "cumsum": lambda lib, x, i: lib.cumsum(x(0, 3), 0),
+    "softmax": lambda lib, x, i: x(0, 2, 3).softmax(-1),
+    "log_softmax": lambda lib, x, i: lib.nn.functional.log_softmax(x(0, 2, 3), -1),
+    "cat": lambda lib, x, i: lib.cat([x(0, 3), x(1, 2)]),
+    "stack": lambda lib, x, i: lib.stack([x(0, 3), x(1, 3)]),
+    "index_put": lambda lib, x, i: x(0, 4).index_put((i(0, 2),), x(1, 2)),
+    "scatter_add": lambda lib, x, i: lib.scatter_add(x(0, 4), 0, i(0, 2), x(1, 2)),
+    # On no list: they run in what they are given.
+    "add": lambda lib, x, i: x(0, 3) + x(1, 3),
+    "mean": lambda lib, x, i: x(0, 3).mean(),
+    "sqrt": lambda lib, x, i: lib.sqrt(x(0, 3)),
+    "gelu": lambda lib, x, i: lib.nn.functional.gelu(x(0, 3)),
+    "where": lambda lib, x, i: lib.where(x(0, 3) > 1, x(0, 3), x(1, 3)),
+    "std": lambda lib, x, i: x(0, 3).std(),
+}
+# Of which no function is public.
+PRIVATE = {"_linear_gelu"}
+
+
+def run(lib, name, dtypes, low, device="cpu"):
+    with lib.autocast(device, getattr(lib, low)):
+        return CASES[name](
+            lib,
+            lambda which, *shape: draw(lib, dtypes[which], *shape, device=device),
+            lambda *values: ints(lib, *values, device=device),
+        )
+
+
+def test_every_listed_operator_has_a_case():
+    listed = {name for name, op in OPS.items() if op.autocast}
+    assert listed - PRIVATE <= set(CASES)
+
+
+@pytest.mark.parametrize("low", LOW)
+@pytest.mark.parametrize("name", CASES)
+def test_cpu_results_are_those_of_pytorch(name, low):
+    compared = 0
+    for dtypes in itertools.product(DTYPES, DTYPES):
+        if name == "rms_norm" and dtypes.count("float64") == 1:
+            continue  # PyTorch promotes, in a region or not; here the dtypes have to be the same
+        try:
+            expected = run(torch, name, dtypes, low)
+        except RuntimeError:
+            continue  # a mix that PyTorch refuses
+        got = run(vt, name, dtypes, low)
+        assert str(got.dtype).split(".")[1] == str(expected.dtype).split(".")[1], dtypes
+        computed = {*dtypes, low, str(expected.dtype).split(".")[1]}
+        tolerance = 2e-2 if "bfloat16" in computed else 3e-3 if "float16" in computed else 1e-5
+        torch.testing.assert_close(
+            torch.tensor(got.double().tolist(), dtype=torch.float64),
+            expected.double(),
+            rtol=tolerance,
+            atol=tolerance,
+        )
+        compared += 1
+    assert compared >= 4
+
+
+# What PyTorch's lists for CUDA give for (first dtype, second dtype), in a float16 region.
+FIRST, SECOND = ("float16", "float32", "bfloat16"), ("float16", "float32")
+CUDA_RESULTS = {
+    "low": "mm bmm addmm matmul linear conv1d scaled_dot_product_attention",
+    "float32": "exp expm1 log log2 log1p reciprocal rsqrt pow square true_divide layer_norm rms_norm "
+    "cross_entropy nll_loss mse_loss sum prod cumsum softmax log_softmax",
+    "widest": "cat stack index_put scatter_add",
+    "first": "mean sqrt gelu std",
+    "promoted": "add where",
+}
+
+
+def cuda_result(kind, first, second):
+    if kind in ("low", "float32", "first"):
+        return {"low": "float16", "float32": "float32", "first": first}[kind]
+    return first if first == second else "float32"
+
+
+@pytest.fixture
+def driver():
+    if not vt.cuda.is_built():
+        pytest.skip("built without CUDA")
+    if uses_gpu():
+        pytest.skip("this process uses a GPU")
+    with simulated_driver() as driver:
+        yield driver
+        assert driver.violations() == []
+
+
+def test_cuda_result_dtypes(driver):
+    expectations = {name: kind for kind, names in CUDA_RESULTS.items() for name in names.split()}
+    assert set(expectations) == set(CASES)
+    for name, kind in expectations.items():
+        for first, second in itertools.product(FIRST, SECOND):
+            got = run(vt, name, (first, second), "float16", "cuda")
+            expected = cuda_result(kind, first, second)
+            assert str(got.dtype) == f"vibetensor.{expected}", (name, first, second)
+
+
+def test_cuda_leaves_float64_alone(driver):
+    for name in ("exp", "softmax", "sum", "cat", "mm", "layer_norm"):
+        got = run(vt, name, ("float64", "float64"), "bfloat16", "cuda")
+        assert got.dtype == vt.float64, name
+
+
+def test_a_region_concerns_the_tensors_of_its_device(driver):
+    x, y = vt.ones(2, 2), vt.ones(2, 2, device="cuda")
+    with vt.autocast("cuda"):
+        assert (x @ x).dtype == vt.float32
+        assert (y @ y).dtype == vt.float16
+        with vt.autocast("cpu"):
+            assert (x @ x).dtype == vt.bfloat16
+            assert (y @ y).dtype == vt.float16
+            assert y.exp().dtype == vt.float32
+    with vt.autocast("cpu"):
+        assert (y @ y).dtype == vt.float32
+        assert (y.half() * 2).sum().dtype == vt.float16

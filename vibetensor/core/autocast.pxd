@@ -1,0 +1,9 @@
+"""Autocast: its state of this thread, and the casts of weights that the region keeps."""
+from cpython.ref cimport PyObject
+
+from vibetensor.core.tensor cimport Tensor
+
+# The kept cast of `t` to `dtype`, borrowed; NULL if there is none, or `t` has changed since.
+cdef PyObject* kept_cast(Tensor t, int dtype) noexcept
+# Keeps `cast` as the cast of `t`, until the outermost region ends.
+cdef int keep_cast(Tensor t, Tensor cast) except -1
