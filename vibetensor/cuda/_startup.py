@@ -60,6 +60,9 @@ def _start() -> Any:
         from vibetensor.cuda import _runtime as module
 
         module.initialise(fatbin_folder())
+        from vibetensor.cuda import _triton
+
+        _triton.start()
         _runtime = module
         from vibetensor.backends import _determinism, _precision
 
