@@ -2,10 +2,33 @@
 //   dx = rstd * (h - mean(h) - v * mean(h * v)), without mean(h) for rms norm,
 //   dweight = sum over rows of g * v, dbias = sum over rows of g.
 // The sums over rows are taken in pieces, whose results a second kernel adds in order.
-#include "vt/norm.cuh"
+#include "vt/norm_args.h"
+#include "vt/rows.cuh"
 
 namespace VT_NS {
 namespace {
+
+// v[e] = f(v[e], p[e]) over the thread's slice of a row; without a parameter nothing.
+template <class T, int E, class F>
+__device__ __forceinline__ void map_parameter(acc_t<T> (&v)[E], const Parameter &p, int n,
+                                              const F &f) {
+  using V = acc_t<T>;
+  using Slice = RowSlice<T, E>;
+  constexpr int K = Slice::K;
+  if (!p.data) return;
+  with_floating(p.data, p.dtype, [&](auto data) {
+    using W = typename pointee<decltype(data)>::type;
+#pragma unroll
+    for (int k = 0; k < Slice::P; k++) {
+      const int i = Slice::index(true, k * K);
+      if (i < n) {
+        const Pack<W, K> w = load_pack<W, K>(data + i);
+#pragma unroll
+        for (int j = 0; j < K; j++) v[k * K + j] = f(v[k * K + j], as_compute<V>(w.x[j]));
+      }
+    }
+  });
+}
 
 // Each group takes every so many-th row, made of whole packs, and keeps its sums over rows in
 // registers. The next row is fetched while one is worked on.

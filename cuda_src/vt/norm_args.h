@@ -35,12 +35,15 @@ struct NormFinishArgs {
   int32_t weight_dtype, bias_dtype;
 };
 
-// Packs of 16 bytes of a row in the registers of one thread: forward, and elements backward.
-constexpr int norm_packs(int) { return 2; }
+// Kernels that keep rows in registers, up to kNormThreads threads for one: packs of 16 bytes and
+// registers of a thread. Fewer registers spill, more leave the SM empty.
+struct NormShape {
+  int packs, registers;
+};
+constexpr NormShape kNormRows = {2, 56}, kNormWide = {4, 96};
+constexpr int kNormThreads = 512;
+// The gradients': elements and registers of a thread.
 constexpr int norm_slice(int bytes) { return bytes == 8 ? 8 : 16; }
-constexpr int kNormThreads = 512;   // at most, of a block that keeps rows in registers
-constexpr int kNormRegisters = 64;  // of such a thread; fewer spill, more leave the SM empty
-constexpr int kNormBlock = 128;     // at least, of its block
 constexpr int kNormBackwardRegisters = 128;
 constexpr int kNormLong = 1024;    // of a block that streams a row
 constexpr int kNormColumns = 256;  // of a block that sums columns of long rows

@@ -45,6 +45,10 @@ def writes(index, values):
     }
 
 
+def same(x, y):
+    return bool((x == y).all())
+
+
 NAMES = list(writes(torch.zeros(1, dtype=torch.int64), torch.zeros(1)))
 
 
@@ -90,13 +94,13 @@ def test_one_result_every_time(name, dtype):
 
     first = result("cuda")
     for _ in range(3):
-        assert vt.equal(result("cuda"), first)
+        assert same(result("cuda"), first)
     expected = result("cpu")
     if "add" in name or "accumulate" in name:
         exact = vt.zeros(8, 8, dtype=vt.complex128 if dtype.is_complex else vt.float64)
         wide = values.to(exact.dtype)
         if not dtype.is_floating_point and not dtype.is_complex:
-            assert vt.equal(first, expected)
+            assert same(first, expected)
             return
         writes(index, wide)[name](exact)
         scale = exact.abs().max().item()
@@ -104,4 +108,4 @@ def test_one_result_every_time(name, dtype):
         eps = vt.finfo(dtype).eps
         assert (first.to(exact.dtype) - exact).abs().max().item() <= 100 * eps * scale
     else:
-        assert vt.equal(first, expected)
+        assert same(first, expected)

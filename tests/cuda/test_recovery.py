@@ -21,7 +21,7 @@ def build():
 def batch(step, size=512):
     generator = vt.Generator().manual_seed(step)
     x = vt.randn(size, 256, generator=generator)
-    return x.cuda(), x.roll(1, 1).cuda()
+    return x.cuda(), x.flip(1).cuda()
 
 
 def train_step(model, optimizer, x, y):
@@ -66,7 +66,7 @@ def test_a_step_without_memory_and_the_next_one():
         vt.cuda.memory.set_per_process_memory_fraction(1.0)
     assert losses == expected
     for p, q in zip(model.parameters(), weights, strict=True):
-        assert vt.equal(p.detach().cpu(), q)
+        assert bool((p.detach().cpu() == q).all())
 
 
 def test_what_a_kernel_found_has_the_type_that_pytorch_raises():

@@ -10,8 +10,8 @@ using vt::NormArgs;
 using vt::NormBackwardArgs;
 using vt::NormFinishArgs;
 
-KernelSet norm_rows("norm", "vt_norm_rows"), norm_long("norm", "vt_norm_long");
-KernelSet norm_rows_float("norm", "vt_norm_rows_float");  // with parameters in float
+KernelSet norm_rows("norm", "vt_norm_rows"), norm_wide("norm", "vt_norm_wide");
+KernelSet norm_long("norm", "vt_norm_long");
 KernelSet backward_rows("norm_backward", "vt_norm_backward_rows");
 KernelSet backward_long("norm_backward", "vt_norm_backward_long");
 KernelSet backward_columns("norm_backward", "vt_norm_backward_columns");
@@ -26,8 +26,8 @@ vt::Parameter parameter(const vt_array &a, const Contiguous &c) {
   return {given(a) ? c.data() : nullptr, a.dtype};
 }
 
-// How groups of threads take rows that are kept in registers, `slice` elements in each thread, as long
-// as the registers last.
+// How groups of threads take rows that are kept in registers, `slice` elements in each thread: as many
+// blocks as the registers of the device last for, of at least `block` threads.
 struct Groups {
   unsigned x, y, blocks;
   Groups(int64_t rows, int64_t n, int slice, int registers, int block, const vt_context *ctx) {
@@ -55,13 +55,18 @@ bool fits_registers(int64_t rows, int64_t n, int slice) {
   return n <= int64_t(vt::kNormThreads) * slice && rows < (int64_t(1) << 30);
 }
 
-// The kernel that keeps the weight and the bias in registers; null where they have other dtypes.
-Kernel *rows_kernel(int dtype, const vt::Parameter &weight, const vt::Parameter &bias) {
-  const auto all = [&](int wanted) {
-    return (!weight.data || weight.dtype == wanted) && (!bias.data || bias.dtype == wanted);
-  };
-  if (all(dtype)) return &norm_rows[dtype];
-  return element_size(dtype) == 2 && all(VT_F32) ? &norm_rows_float[dtype] : nullptr;
+// Rows in registers, by the kernel that has room for them; *done is false where none has.
+vt_status forward_in_registers(const vt::NormArgs &args, int dtype, vt_context *ctx, bool *done) {
+  const int pack = 16 / element_size(dtype);
+  const bool narrow = fits_registers(args.rows, args.n, vt::kNormRows.packs * pack);
+  const vt::NormShape shape = narrow ? vt::kNormRows : vt::kNormWide;
+  *done = fits_registers(args.rows, args.n, shape.packs * pack);
+  if (!*done) return VT_OK;
+  Groups g(args.rows, args.n, shape.packs * pack, shape.registers, 128, ctx);
+  // Small blocks come and go faster than they take turns.
+  if (g.x * g.y <= 128) g.blocks = static_cast<unsigned>(div_up(args.rows, g.y));
+  Kernel &kernel = narrow ? norm_rows[dtype] : norm_wide[dtype];
+  return launch(ctx, kernel, {g.blocks}, {g.x, g.y}, 0, args);
 }
 
 vt_status forward(const vt_array &input, const vt_array &weight, const vt_array &bias,
@@ -92,15 +97,16 @@ vt_status forward(const vt_array &input, const vt_array &weight, const vt_array 
   args.eps = eps;
   args.rms = rms;
   const int64_t pack = 16 / element_size(dtype);
-  const bool packed = n % pack == 0 && x.in_packs(pack) && y.in_packs(pack) &&
-                      is_aligned(args.weight.data) && is_aligned(args.bias.data);
-  const int slice = vt::norm_packs(element_size(dtype)) * static_cast<int>(pack);
-  Kernel *const in_registers = rows_kernel(dtype, args.weight, args.bias);
-  vt_status status;
-  if (packed && in_registers && fits_registers(args.rows, n, slice)) {
-    const Groups g(args.rows, n, slice, vt::kNormRegisters, vt::kNormBlock, ctx);
-    status = launch(ctx, *in_registers, {g.blocks}, {g.x, g.y}, 0, args);
-  } else {
+  const auto fits = [&](const vt::Parameter &p) {
+    return !p.data || (p.dtype == dtype && is_aligned(p.data));
+  };
+  vt_status status = VT_OK;
+  bool done = false;
+  if (n % pack == 0 && x.in_packs(pack) && y.in_packs(pack) && fits(args.weight) &&
+      fits(args.bias)) {
+    status = forward_in_registers(args, dtype, ctx, &done);
+  }
+  if (!done) {
     const Streams s(n);
     status = launch(ctx, norm_long[dtype], blocks_for(args.rows, s.y), {s.x, s.y}, 0, args);
   }
