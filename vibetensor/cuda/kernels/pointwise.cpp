@@ -131,11 +131,10 @@ vt_status vt_cuda_pointwise_flat(int functor, int dtype, int noperands, char *co
   const Functor &f = functors[functor];
   static_assert(vt::kMaxInputs == 3, "as many addresses are copied here");
   VectorArgs a;
-  memset(&a, 0, sizeof(a));
   a.data[0] = data[0];
   a.data[1] = data[1];
-  if (noperands > 2) a.data[2] = data[2];
-  if (noperands > 3) a.data[3] = data[3];
+  a.data[2] = noperands > 2 ? data[2] : nullptr;
+  a.data[3] = noperands > 3 ? data[3] : nullptr;
   const uintptr_t any =
       number(a.data[0]) | number(a.data[1]) | number(a.data[2]) | number(a.data[3]);
   // Memory as it was allocated begins at a multiple of 16 bytes: then only whole vectors, and a rest.
@@ -145,9 +144,16 @@ vt_status vt_cuda_pointwise_flat(int functor, int dtype, int noperands, char *co
   const int log2 = log2_vector(dtype, dtype_size(dtype));  // no operand is wider than the loop
   a.numel = numel;
   a.vectors = numel >> log2;
+  a.head = 0;
   a.rest = uint8_t(numel - (a.vectors << log2));
-  a.ndim = 1;
+  a.splat = a.host = 0;
   a.dtype = uint8_t(dtype);
+  a.ndim = 1;
+  // Small pieces, for which the compiler needs no loop.
+  memset(a.sizes, 0, sizeof(a.sizes));
+  memset(a.strides, 0, sizeof(a.strides));
+  memset(a.value, 0, sizeof(a.value));
+  memset(a.param, 0, sizeof(a.param));
   set_params(a.param, f, dtype, params);
   return launch_vectors(pointwise_kernels[f.vectors[dtype]], a, log2, ctx);
 }
