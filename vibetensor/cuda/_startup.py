@@ -65,8 +65,10 @@ def _start() -> Any:
         _triton.start()
         _runtime = module
         from vibetensor.backends import _precision
+        from vibetensor.kernels import _install
 
         _precision.apply()
+        _install.connect()
         return module
 
 
