@@ -24,11 +24,15 @@ SURFACES = {
 
 def rotary_embedding(input, cos, sin, interleaved=False):
     """The formula, in the precision that is promised."""
+    if not isinstance(input, torch.Tensor):
+        raise TypeError
+    if not input.is_floating_point():
+        raise NotImplementedError(input.dtype)
     n, wide = cos.shape[1], torch.promote_types(input.dtype, torch.float32)
     pairs = slice(0, 2 * n, 2) if interleaved else slice(0, n)
     partners = slice(1, 2 * n, 2) if interleaved else slice(n, 2 * n)
     a, b = input[..., pairs].to(wide), input[..., partners].to(wide)
-    c, s = cos.to(wide)[:, None, :], sin.to(wide)[:, None, :]
+    c, s = cos.detach().to(wide)[:, None, :], sin.detach().to(wide)[:, None, :]
     out = input.clone()
     out[..., pairs], out[..., partners] = (a * c - b * s).to(out), (b * c + a * s).to(out)
     return out

@@ -65,9 +65,11 @@ def _start() -> Any:
         _triton.start()
         _runtime = module
         from vibetensor.backends import _determinism, _precision
+        from vibetensor.kernels import _install
 
         _determinism.apply()
         _precision.apply()
+        _install.connect()
         return module
 
 

@@ -1,22 +1,8 @@
 """Between the launcher of Triton's kernels and the compiler: images as C structures."""
 from cpython.bytes cimport PyBytes_AS_STRING
-from libc.stdint cimport int64_t, uint64_t
 
 
 cdef extern from "vibetensor/cuda/triton_api.h" nogil:
-    ctypedef struct vt_triton_descriptor:
-        int dtype, swizzle, element_bytes, rank
-        unsigned int box[5]
-    ctypedef struct vt_triton_image:
-        const void* cubin
-        const char* name
-        int num_warps, num_ctas
-        unsigned int shared
-        int cooperative, dependent
-        size_t global_scratch, argument_bytes
-        uint64_t pointers
-        int num_descriptors
-        const vt_triton_descriptor* descriptors
     ctypedef void (*vt_triton_finder)(const char* source, const char* spec, int major, int minor,
                                       int simulated, void* request) noexcept nogil
     void vt_triton_set_finder(vt_triton_finder finder)
@@ -27,16 +13,7 @@ cdef extern from "vibetensor/cuda/triton_api.h" nogil:
     int vt_triton_is_enabled()
 
 
-cdef enum:
-    MAX_DESCRIPTORS = 12
-
-
 cdef class ImageView:
-    """An Image as the C structure; lives as long as its bytes are needed."""
-    cdef vt_triton_image c
-    cdef vt_triton_descriptor descriptors[MAX_DESCRIPTORS]
-    cdef bytes name, cubin
-
     def __init__(self, image):
         cdef int i, k
         self.name = image.name.encode()

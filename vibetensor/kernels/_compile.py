@@ -41,7 +41,7 @@ def find(source: str, text: str, major: int, minor: int, simulated: bool) -> Ima
     TypeError
         If the specialisation does not fit the kernel.
     """
-    capability = 10 * major + minor
+    capability, text = 10 * major + minor, text.strip()
     with _lock:
         requested[source, text] = None
         image = _images.get((source, text, capability))

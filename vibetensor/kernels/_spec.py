@@ -15,6 +15,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib
+import pathlib
 import re
 from typing import Any
 
@@ -104,6 +105,12 @@ def with_layout(type: str) -> str:
     block = [int(n) for n in match[2].split(",")]
     element = {"bf16": gl.bfloat16, "fp16": gl.float16, "fp32": gl.float32}[match[1]]
     return f"{match[0]},{gl.NVMMASharedLayout.get_default_for(block, element)!r}>"
+
+
+def shipped() -> list[tuple[str, str]]:
+    """Source and text of the specialisations in shipped.txt (tools/triton_specs.py writes it)."""
+    blocks = pathlib.Path(__file__).with_name("shipped.txt").read_text(encoding="utf-8").split("\n\n")
+    return [(b.partition("\n")[0], b.partition("\n")[2].strip()) for b in blocks if b.strip()]
 
 
 def find_kernel(source: str) -> Any:
