@@ -22,10 +22,12 @@ def minigpt(example):
     return example("minigpt")
 
 
-@pytest.mark.parametrize("dropout", ["0.0", "0.2"])
-def test_resume_is_exact(minigpt, tmp_path, dropout):
+@pytest.mark.parametrize(
+    "options", ["--dropout 0.0", "--dropout 0.2", "--dtype bfloat16", "--dtype float16"]
+)
+def test_resume_is_exact(minigpt, tmp_path, options):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    arguments = [*SIZES, "--dropout", dropout]
+    arguments = [*SIZES, *options.split()]
     expected = minigpt.main([*arguments, "--out", str(whole)])
     minigpt.main([*arguments, "--out", str(parts), "--stop-at", "3", "--sample", "0"])
     vt.rand(10)  # whatever else the process draws

@@ -92,6 +92,41 @@ def run(lib, name, dtypes, low, device="cpu"):
         )
 
 
+# PyTorch's lists: whatever of them is declared here, now or later, has to be on ours.
+PYTORCH = {
+    ("cuda", "lower"): "conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d "
+    "conv_transpose3d convolution prelu addmm addmv addr matmul einsum mm mv vecdot linear addbmm "
+    "baddbmm bmm chain_matmul multi_dot lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell "
+    "scaled_dot_product_attention",
+    ("cuda", "float32"): "acos asin cosh erfinv exp expm1 log log10 log2 log1p reciprocal rsqrt "
+    "sinh tan pow softplus layer_norm rms_norm group_norm cosine_similarity poisson_nll_loss "
+    "cosine_embedding_loss nll_loss hinge_embedding_loss kl_div l1_loss smooth_l1_loss huber_loss "
+    "mse_loss margin_ranking_loss multilabel_margin_loss soft_margin_loss triplet_margin_loss "
+    "multi_margin_loss binary_cross_entropy_with_logits dist pdist cdist renorm logsumexp norm",
+    ("cuda", "float32_dtype"): "prod softmax log_softmax cumprod cumsum vector_norm "
+    "matrix_norm sum",
+    ("cuda", "widest"): "addcdiv addcmul atan2 bilinear cross dot vdot grid_sampler index_put "
+    "tensordot scatter_add cat stack",
+    ("cpu", "lower"): "conv1d conv2d conv3d bmm mm vecdot baddbmm addmm addbmm linear matmul "
+    "conv_tbc conv_transpose1d conv_transpose2d conv_transpose3d prelu "
+    "scaled_dot_product_attention",
+    ("cpu", "float32"): "avg_pool3d binary_cross_entropy grid_sampler polar quantile nanquantile "
+    "stft cdist trace view_as_complex cholesky inverse mse_loss cosine_embedding_loss nll_loss "
+    "hinge_embedding_loss poisson_nll_loss cross_entropy l1_loss huber_loss margin_ranking_loss "
+    "soft_margin_loss triplet_margin_loss multi_margin_loss ctc_loss kl_div smooth_l1_loss "
+    "multilabel_margin_loss binary_cross_entropy_with_logits",
+    ("cpu", "float32_dtype"): "prod",
+    ("cpu", "widest"): "cat stack index_copy",
+}
+
+
+@pytest.mark.parametrize(("device", "policy"), PYTORCH)
+def test_what_pytorch_lists_is_listed(device, policy):
+    names = [name for name in PYTORCH[device, policy].split() if name in OPS]
+    assert names or policy == "float32", "nothing to compare"
+    assert {name: OPS[name].autocast.get(device) for name in names} == dict.fromkeys(names, policy)
+
+
 def test_every_listed_operator_has_a_case():
     listed = {name for name, op in OPS.items() if op.autocast}
     assert listed - PRIVATE <= set(CASES)
