@@ -497,17 +497,6 @@ cdef Tensor conv1d_output(Tensor input, Tensor weight, Tensor bias, int64_t stri
     return new_empty(input, (input.sizes[0], weight.sizes[0], length // stride + 1))
 
 
-cdef Tensor sdpa_output(Tensor query, Tensor value):
-    """(B, H, T, E), laid out as (B, T, H, E): merging the heads afterwards is a view then."""
-    cdef Tensor base = new_empty(
-        query, (query.sizes[0], query.sizes[2], query.sizes[1], value.sizes[3])
-    )
-    base.sizes[1], base.sizes[2] = base.sizes[2], base.sizes[1]
-    base.strides[1], base.strides[2] = base.strides[2], base.strides[1]
-    tensor_update(base)
-    return base
-
-
 cdef Tensor cat_output(tuple tensors, int64_t dim):
     cdef Tensor first = <Tensor>tensors[0]
     cdef int d = wrap_dim(dim, first.ndim)
