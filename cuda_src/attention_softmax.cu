@@ -56,7 +56,8 @@ struct Row {
     b = unit / p.kv_heads;
     h = unit % p.kv_heads * p.group + r / p.queries;
     query = r % p.queries;
-    seen = p.causal && query + 1 < p.keys ? uint32_t(query) + 1 : p.keys;
+    const int64_t end = query + p.high + 1;
+    seen = end < 0 ? 0 : end < p.keys ? uint32_t(end) : p.keys;
   }
 
   __device__ int64_t lse() const {

@@ -1,6 +1,7 @@
 // Random distributions and dropout, the same to the bit as the CPU's (vibetensor/cpu/kernels/random.cpp):
 // one thread draws one block of vt/philox.h, four words, and turns it into two or four values.
 // Compiled with -fmad=false, see vt/random_math.h.
+#include "vt/attention_dropout.h"
 #include "vt/dtype.h"
 #include "vt/index_error.h"
 #include "vt/philox.h"
@@ -214,6 +215,27 @@ __device__ __forceinline__ void dropout(const T *input, T *out, uint8_t *mask, i
   store(mask, begin, n, kept);
 }
 
+// ---- the dropout of attention ----
+
+// out (rows = heads * queries, keys): what it multiplies the weights by. A thread writes the keys that
+// share a block of bits.
+template <class T>
+__device__ __forceinline__ void attention_dropout(T *out, int64_t rows, int64_t queries,
+                                                  int64_t keys, uint32_t threshold, T scale,
+                                                  PhiloxArgs where) {
+  const int64_t groups = (keys + kDropoutPeriod - 1) / kDropoutPeriod * 8, thread = block_number();
+  const int64_t row = thread / groups, group = thread % groups;
+  if (row >= rows) return;
+  where = where.resolved();
+  const int64_t first = group / 8 * kDropoutPeriod + group % 8;
+  const PhiloxBlock bits = attention_bits(where.seed, where.offset, uint64_t(row / queries),
+                                          uint32_t(row % queries), uint32_t(first));
+  for (int piece = 0; piece < kDropoutPieces; piece++) {
+    const int64_t key = first + 8 * piece;
+    if (key < keys) out[row * keys + key] = attention_piece(bits, piece) < threshold ? scale : T(0);
+  }
+}
+
 }  // namespace
 
 #define VT_KERNEL __global__ void __launch_bounds__(kThreads)
@@ -251,6 +273,15 @@ VT_FLOATING(f16, vt::half, float)
 VT_FLOATING(bf16, bfloat16, float)
 VT_FLOATING(f32, float, float)
 VT_FLOATING(f64, double, double)
+
+VT_KERNEL vt_attention_dropout_f32(float *out, int64_t rows, int64_t queries, int64_t keys,
+                                   uint32_t threshold, float scale, PhiloxArgs where) {
+  attention_dropout(out, rows, queries, keys, threshold, scale, where);
+}
+VT_KERNEL vt_attention_dropout_f64(double *out, int64_t rows, int64_t queries, int64_t keys,
+                                   uint32_t threshold, double scale, PhiloxArgs where) {
+  attention_dropout(out, rows, queries, keys, threshold, scale, where);
+}
 
 VT_REAL(bool, bool)
 VT_REAL(u8, uint8_t)

@@ -14,7 +14,7 @@ struct vt_attention_rows {
   int64_t mask_stride[4];   /* batch, head, query, key */
   int64_t lse_stride[3];
   int32_t mask_kind; /* 0 none, 1 boolean (true: take part), 2 added, of the dtype of the queries */
-  int32_t causal;    /* query i sees keys 0..i */
+  int32_t high;      /* query i sees keys 0 .. i + high */
 };
 
 // What the backward pass takes besides.

@@ -1,4 +1,4 @@
-"""Operators of neural networks: normalisation, losses, embedding, attention, dropout."""
+"""Operators of neural networks: normalisation, losses, embedding, dropout."""
 from __future__ import annotations
 
 from . import Tensor, composite, dtype, kernel
@@ -365,69 +365,6 @@ def embedding(
     """
     return embedding_composite(
         input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse
-    )
-
-
-# --- attention -------------------------------------------------------------------------------------------
-
-@kernel(
-    "sdpa", surfaces=(), outputs=("result", "lse"), node="ScaledDotProductAttention",
-    values=("float scale", "int is_causal"),
-)
-def _sdpa(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, is_causal: bool
-) -> tuple[Tensor, Tensor]:
-    """Attention over (B, H, T, D), and the log-sum-exp of each row of scores."""
-
-
-@_sdpa.prepare
-def _(query, key, value, mask, scale, is_causal):
-    return sdpa_output(query, value), new_statistic(query, tensor_shape(query)[:3])
-
-
-@_sdpa.grad
-def _(grad, query, key, value, mask, scale, is_causal, result, lse, wanted):
-    return sdpa_backward(grad, query, key, value, mask, result, lse, scale, is_causal, wanted)
-
-
-@_sdpa.reference
-def _(query, key, value, mask, scale, is_causal):
-    return sdpa_reference(query, key, value, mask, scale, is_causal), None
-
-
-@kernel(
-    "sdpa_backward", surfaces=(), outputs=("grad_query", "grad_key", "grad_value", "grad_mask"),
-    values=("float scale", "int is_causal"),
-)
-def sdpa_backward(
-    grad_output: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None,
-    output: Tensor, lse: Tensor, scale: float, is_causal: bool, wanted: list[int],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of attention; None where not wanted."""
-
-
-@sdpa_backward.prepare
-def _(grad_output, query, key, value, mask, output, lse, scale, is_causal, wanted):
-    grads = attention_gradients(query, key, value, wanted)
-    return (
-        grads[0], grads[1], grads[2], tensor_new_like(mask, mask.dtype) if wanted[3] else None,
-    )
-
-
-@composite(surfaces=FUNCTIONAL)
-def scaled_dot_product_attention(
-    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor:
-    """``softmax(query @ key.T * scale + mask) @ value``.
-
-    query (..., H, T, D), key (..., H, S, D), value (..., H, S, E); `attn_mask` broadcasts to
-    (..., H, T, S): bool (True takes part) or floating (added). `scale` is ``1 / sqrt(D)`` by default.
-    With `enable_gqa` key and value may have fewer heads, a divisor of H.
-    """
-    return sdpa_composite(
-        query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa
     )
 
 

@@ -5,14 +5,13 @@ from libc.stdint cimport int64_t
 from vibetensor.core.dtype cimport dtype_name, dtype_scalar_name
 from vibetensor.core.random cimport philox_reserve
 from vibetensor.core.tensor cimport (
-    tensor_empty, tensor_empty_like, tensor_new, tensor_same_shape,
+    tensor_empty, tensor_new, tensor_same_shape,
     tensor_shape, tensor_update,
 )
 from vibetensor.core.types cimport *
 from vibetensor.core.iterator cimport as_contiguous, cast, result_type
 from vibetensor.core.views cimport can_view, view_view, wrap_dim
 from vibetensor.ops.entries cimport op_zero_
-from vibetensor.ops.packed cimport packed_empty_like
 
 
 cdef str shape_text(Tensor t):
@@ -519,27 +518,6 @@ cdef Tensor conv1d_output(Tensor input, Tensor weight, Tensor bias, int64_t stri
             f"actual input size"
         )
     return new_empty(input, (input.sizes[0], weight.sizes[0], length // stride + 1))
-
-
-cdef Tensor sdpa_output(Tensor query, Tensor value):
-    """(B, H, T, E), laid out as (B, T, H, E): merging the heads afterwards is a view then."""
-    cdef Tensor base = new_empty(
-        query, (query.sizes[0], query.sizes[2], query.sizes[1], value.sizes[3])
-    )
-    base.sizes[1], base.sizes[2] = base.sizes[2], base.sizes[1]
-    base.strides[1], base.strides[2] = base.strides[2], base.strides[1]
-    tensor_update(base)
-    return base
-
-
-cdef tuple attention_gradients(Tensor query, Tensor key, Tensor value, tuple wanted):
-    tensors = (query, key, value)
-    if wanted[0] and wanted[1] and wanted[2]:
-        return packed_empty_like(tensors)
-    return tuple([
-        tensor_empty_like(<Tensor>t, (<Tensor>t).dtype) if w else None
-        for t, w in zip(tensors, wanted)
-    ])
 
 
 cdef Tensor cat_output(tuple tensors, int64_t dim):

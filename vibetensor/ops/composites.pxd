@@ -29,6 +29,8 @@ cdef Tensor scatter_source(Tensor input, Tensor index, object src, object value)
 cdef int check_where(Tensor condition, Tensor input, Tensor other) except -1
 cdef Tensor one_hot_composite(Tensor input, int64_t num_classes)
 # --- products ---
+# The leading dimensions of a product, broadcast.
+cdef tuple broadcast_lead(Tensor a, Tensor b)
 cdef Tensor matmul_composite(Tensor a, Tensor b)
 cdef Tensor linear_composite(Tensor input, Tensor weight, Tensor bias)
 cdef Tensor conv1d_composite(Tensor input, Tensor weight, Tensor bias, object stride, object padding,
@@ -41,8 +43,5 @@ cdef Tensor nll_composite(Tensor input, Tensor target, Tensor weight, int64_t ig
 cdef Tensor rms_norm_composite(Tensor input, tuple normalized_shape, Tensor weight, object eps)
 cdef Tensor embedding_composite(Tensor input, Tensor weight, object padding_idx, object max_norm,
                                 double norm_type, bint scale_grad_by_freq, bint sparse)
-cdef Tensor sdpa_composite(Tensor query, Tensor key, Tensor value, Tensor mask, double dropout_p,
-                           bint is_causal, object scale, bint enable_gqa)
-cdef Tensor repeat_heads(Tensor t, int64_t heads)
 cdef Tensor dropout_composite(Tensor input, double p, bint training, bint inplace)
 cdef Tensor new_int64(Tensor like, tuple shape)

@@ -42,5 +42,3 @@ cdef object cross_entropy_reference(Tensor input, Tensor target, Tensor weight, 
                                     int64_t ignore_index, double label_smoothing)
 cdef object embedding_double_backward(Tensor grad, Tensor indices, int64_t padding_idx,
                                       bint scale_grad_by_freq)
-cdef object sdpa_reference(Tensor query, Tensor key, Tensor value, Tensor mask, double scale,
-                           bint is_causal)

@@ -355,21 +355,3 @@ cdef object embedding_double_backward(Tensor grad, Tensor indices, int64_t paddi
         return rows
     padding = op_unsqueeze(op_eq(indices, tensor_wrap_number(padding_idx)), -1)
     return op_masked_fill(rows, padding, tensor_wrap_number(0))
-
-
-cdef object sdpa_reference(Tensor query, Tensor key, Tensor value, Tensor mask, double scale,
-                           bint is_causal):
-    if key.sizes[1] != query.sizes[1]:
-        key = repeat_heads(key, query.sizes[1])
-        value = repeat_heads(value, query.sizes[1])
-    scores = op_matmul(query, op_transpose(key, -2, -1)) * scale
-    if is_causal:
-        causal = op_triu(op_ones_like(op_detach(scores), VT_BOOL, False), 1)
-        scores = op_masked_fill(scores, causal, tensor_wrap_number(float("-inf")))
-    if mask is not None:
-        if mask.dtype == VT_BOOL:
-            hidden = op_logical_not(mask)
-            scores = op_masked_fill(scores, hidden, tensor_wrap_number(float("-inf")))
-        else:
-            scores = scores + mask
-    return op_matmul(op__softmax(scores, -1), value)

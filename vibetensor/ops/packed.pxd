@@ -4,8 +4,8 @@ from libc.stdint cimport int64_t
 from vibetensor.core.tensor cimport Tensor
 
 
-# Uninitialised tensors of the shapes of `tensors`. Where these interleave to one dense tensor without
-# gaps, as query, key and value of one projection do, the new ones do so too.
+# Uninitialised tensors of the geometry of `tensors` that interleave to one dense tensor without gaps, as
+# query, key and value of one projection do; None if `tensors` do not.
 cdef tuple packed_empty_like(tuple tensors)
 # The tensor that `pieces` are the consecutive parts of along `dim`, or None.
 cdef Tensor joined(tuple pieces, int dim)

@@ -7,8 +7,7 @@ first place, joining them is a view.
 from libc.string cimport memcpy
 
 from vibetensor.core.tensor cimport (
-    INLINE_DIMS, itemsize, tensor_alias, tensor_alias_dims, tensor_empty, tensor_empty_like,
-    tensor_update,
+    INLINE_DIMS, itemsize, tensor_alias, tensor_alias_dims, tensor_empty, tensor_update,
 )
 
 
@@ -65,7 +64,7 @@ cdef tuple packed_empty_like(tuple tensors):
     cdef Tensor first = <Tensor>tensors[0], t, like, whole
     cdef int64_t total = 0
     if not interleaved(tensors):
-        return tuple([tensor_empty_like(<Tensor>t, (<Tensor>t).dtype) for t in tensors])
+        return None
     for part in tensors:
         total += (<Tensor>part).numel
     whole = tensor_empty((total,), first.dtype, first.device_type, first.device_index)

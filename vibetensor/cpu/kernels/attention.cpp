@@ -1,9 +1,9 @@
 // Attention, forward: softmax(scale q k^T + mask) v by blocks, with a running maximum and sum per
 // query, so that no matrix of queries x keys is kept. See Note [Attention blocks].
 
-#include "vibetensor/cpu/kernels/attention.h"
-
 #include <math.h>
+
+#include "vibetensor/cpu/kernels/attention_bias.h"
 
 namespace VT_NS {
 namespace {
@@ -15,7 +15,8 @@ struct AttentionForward {
 
   AttentionShape shape;
   HeadArray<const S> q, k, v;
-  AttentionMask mask;
+  AttentionBias bias;
+  AttentionDropout dropout;
   HeadArray<S> out;
   T *lse;
   int64_t lse_batch, lse_head, lse_query;
@@ -26,12 +27,13 @@ struct AttentionForward {
     T *q;   /* dim x W */
     T *out; /* value_dim x W */
     int64_t first, lanes;
+    bool empty; /* no query sees a key */
   };
 
   // What a thread works in: the panels of a block, scores and mask of a panel, rows on their way to
   // and from memory, and the keys and values of the head it works on.
   struct Room {
-    T *panels_q, *panels_out, *scores, *bias, *rows;
+    T *panels_q, *panels_out, *scores, *bias, *kept, *rows;
     HeadRows<S, T> k, v;
   };
 
@@ -40,10 +42,12 @@ struct AttentionForward {
     room.panels_q = frame.take<T>(kPanels * dim * W);
     room.panels_out = frame.take<T>(kPanels * value_dim * W);
     room.scores = frame.take<T>(kKeyBlock * W);
-    room.bias = mask ? frame.take<T>(kKeyBlock * W) : nullptr;
+    room.bias = bias ? frame.take<T>(kKeyBlock * W) : nullptr;
+    room.kept = dropout ? frame.take<T>(kKeyBlock * W) : nullptr;
     room.rows = frame.take<T>(W * max_of(dim, value_dim));
-    return room.panels_q && room.panels_out && room.scores && (room.bias || !mask) && room.rows &&
-           room.k.reserve(frame, shape.keys, dim) && room.v.reserve(frame, shape.keys, value_dim);
+    return room.panels_q && room.panels_out && room.scores && (room.bias || !bias) &&
+           (room.kept || !dropout) && room.rows && room.k.reserve(frame, shape.keys, dim) &&
+           room.v.reserve(frame, shape.keys, value_dim);
   }
 
   // Blocks of queries [begin, end), counted over all heads.
@@ -91,6 +95,7 @@ struct AttentionForward {
       Panel &p = panels[i];
       p.first = first + i * W;
       p.lanes = min_of(int64_t(W), first + queries - p.first);
+      p.empty = true;
       p.q = room.panels_q + i * dim * W;
       p.out = room.panels_out + i * value_dim * W;
       for (int c = 0; c < W; c++) {
@@ -101,16 +106,17 @@ struct AttentionForward {
                            room.rows);
     }
 
-    const int64_t kv_head = shape.kv_head(h), keys = shape.visible(first + queries - 1);
-    for (int64_t key = 0; key < keys; key += kKeyBlock) {
+    const int64_t kv_head = shape.kv_head(h), keys = shape.seen_to(first + queries - 1);
+    for (int64_t key = shape.first_block(first); key < keys; key += kKeyBlock) {
       const int64_t n = min_of(kKeyBlock, keys - key);
       const Rows<T> k_rows = room.k.block(k, b, kv_head, key, n, dim);
       const Rows<T> v_rows = room.v.block(v, b, kv_head, key, n, value_dim);
       for (int64_t i = 0; i < count; i++) {
         Panel &p = panels[i];
-        const int64_t seen = min_of(n, shape.visible(p.first + p.lanes - 1) - key);
+        const int64_t seen = min_of(n, shape.seen_to(p.first + p.lanes - 1) - key);
         if (seen <= 0) continue;
-        if (mask) mask.fill<S>(room.bias, b, h, p.first, p.lanes, key, seen);
+        if (bias) bias.fill<S>(room.bias, shape, b, h, p.first, p.lanes, key, seen);
+        if (dropout) dropout.fill(room.kept, shape, b, h, p.first, key, seen);
         with_vectors<T>(p.lanes, [&](auto vecs) {
           step<decltype(vecs)::value>(p, k_rows, v_rows, key, seen, room);
         });
@@ -127,8 +133,13 @@ struct AttentionForward {
     vec<T> max[Vecs], sum[Vecs], shrink[Vecs];
 #pragma GCC unroll 2
     for (int c = 0; c < Vecs; c++) max[c] = load(p.max + c * L);
-    const ScoreBlock<T> block = {p.q,  k_rows,        shape.dim,   room.bias,
-                                 keys, p.first - key, shape.causal};
+    const ScoreBlock<T> block = {p.q,
+                                 k_rows,
+                                 shape.dim,
+                                 room.bias,
+                                 keys,
+                                 p.first - key + shape.low,
+                                 p.first - key + shape.high};
     block.template each_tile<Vecs>([&](auto &tile, int64_t i) {
       tile.each([&](vec<T> &x, int, int c) { max[c] = x > max[c] ? x : max[c]; });
       tile.store_to(scores + i * W, W);
@@ -153,11 +164,15 @@ struct AttentionForward {
     }
 #pragma GCC unroll 2
     for (int c = 0; c < Vecs; c++) store(p.sum + c * L, sum[c]);
+    if (dropout) {
+#pragma omp simd
+      for (int64_t i = 0; i < keys * W; i++) scores[i] *= room.kept[i];
+    }
 
     for_row_tiles(shape.value_dim, [&](auto rows, int64_t i) {
       Tile<T, decltype(rows)::value, Vecs> tile;
       T *const to = p.out + i * W;
-      if (key == 0) {
+      if (p.empty) {
         tile.clear();
       } else {
         tile.each([&](vec<T> &x, int r, int c) { x = load(to + r * W + c * L) * shrink[c]; });
@@ -165,6 +180,7 @@ struct AttentionForward {
       tile.add_product(keys, v_rows.data + i * v_rows.col, v_rows.col, v_rows.row, scores, W);
       tile.store_to(to, W);
     });
+    p.empty = false;
   }
 
   void finish(Panel &p, int64_t b, int64_t h, const Room &room) const {
@@ -177,11 +193,10 @@ struct AttentionForward {
     }
     T *const lse_row = lse + b * lse_batch + h * lse_head + p.first * lse_query;
     for (int64_t c = 0; c < p.lanes; c++) lse_row[c * lse_query] = log_sum[c];
-    const bool empty = shape.visible(p.first + p.lanes - 1) <= 0;
     for (int64_t d = 0; d < shape.value_dim; d++) {
       T *row = p.out + d * W;
 #pragma omp simd
-      for (int c = 0; c < W; c++) row[c] = empty ? T(0) : row[c] * factor[c];
+      for (int c = 0; c < W; c++) row[c] = p.empty ? T(0) : row[c] * factor[c];
     }
     S *const to = out.at(b, h, p.first);
     if constexpr (std::is_same<S, T>::value) {
@@ -200,40 +215,44 @@ struct AttentionForward {
 // Multiply-adds that are worth a thread of their own.
 constexpr int64_t kGrainWork = 1 << 20;
 
+template <class S>
+vt_status run(const AttentionForward<S> &forward) {
+  const AttentionShape &shape = forward.shape;
+  constexpr int64_t kBlock = kQueryBlock<typename AttentionForward<S>::T>;
+  const int64_t blocks = div_up(shape.queries, kBlock);
+  const int64_t work =
+      min_of(kBlock, shape.queries) * shape.mean_keys() * (shape.dim + shape.value_dim);
+  vt_status status = VT_OK;
+  parallel_for(shape.batch * shape.heads * blocks, 1 + kGrainWork / (work + 1),
+               [&](int64_t begin, int64_t end) {
+                 if (!forward.blocks(begin, end)) {
+                   __atomic_store_n(&status, VT_ERROR_OUT_OF_MEMORY, __ATOMIC_RELAXED);
+                 }
+               });
+  return status;
+}
+
 }  // namespace
 
-// arrays: q (B, H, Tq, D), k (B, Hkv, Tk, D), v (B, Hkv, Tk, Dv), mask (B, H, Tq, Tk) boolean or of
-// q's dtype, or none, out (B, H, Tq, Dv), lse (B, H, Tq) float, double for double;
-// values: scale, is_causal.
+// arrays: q (B, H, Tq, D), k (B, Hkv, Tk, D), v (B, Hkv, Tk, Dv), mask, slopes, cu_queries, cu_keys,
+// each of which may be none, out (B, H, Tq, Dv), lse (B, H, Tq) float, double for double; values:
+// see opdefs/attention.py.
 vt_status sdpa_cpu(const vt_array *arrays, const vt_value *values, vt_context *) {
-  const AttentionShape shape = attention_shape(arrays[0], arrays[1], arrays[2], values);
-  if (shape.batch * shape.heads * shape.queries == 0) return VT_OK;
+  const AttentionShape whole = attention_shape(arrays[0], arrays[1], arrays[2], values);
+  if (whole.batch * whole.heads * whole.queries == 0) return VT_OK;
   return dispatch<kFloating>(arrays[0].dtype, [&](auto tag) {
     using S = typename decltype(tag)::type;
-    using Forward = AttentionForward<S>;
-    using T = typename Forward::T;
-    const vt_array &lse = arrays[5];
-    const Forward forward = {shape,
-                             HeadArray<const S>(arrays[0]),
-                             HeadArray<const S>(arrays[1]),
-                             HeadArray<const S>(arrays[2]),
-                             AttentionMask(arrays[3]),
-                             HeadArray<S>(arrays[4]),
-                             data_of<T>(lse),
-                             lse.strides[0],
-                             lse.strides[1],
-                             lse.strides[2]};
-    const int64_t blocks = div_up(shape.queries, kQueryBlock<T>);
-    const int64_t work = min_of(kQueryBlock<T>, shape.queries) * max_of(shape.keys, int64_t(1)) *
-                         (shape.dim + shape.value_dim) / (shape.causal ? 2 : 1);
-    vt_status status = VT_OK;
-    parallel_for(shape.batch * shape.heads * blocks, 1 + kGrainWork / (work + 1),
-                 [&](int64_t begin, int64_t end) {
-                   if (!forward.blocks(begin, end)) {
-                     __atomic_store_n(&status, VT_ERROR_OUT_OF_MEMORY, __ATOMIC_RELAXED);
-                   }
-                 });
-    return status;
+    using T = typename AttentionForward<S>::T;
+    const vt_array &lse = arrays[8];
+    const auto sequence = [&](const AttentionShape &shape, int64_t query, int64_t key) {
+      return run(AttentionForward<S>{
+          shape, HeadArray<const S>(arrays[0]).from(query), HeadArray<const S>(arrays[1]).from(key),
+          HeadArray<const S>(arrays[2]).from(key), AttentionBias(arrays[3], arrays[4]),
+          AttentionDropout(values), HeadArray<S>(arrays[7]).from(query),
+          data_of<T>(lse) + query * lse.strides[2], lse.strides[0], lse.strides[1],
+          lse.strides[2]});
+    };
+    return each_sequence(whole, values, arrays[5], arrays[6], sequence);
   });
 }
 

@@ -12,6 +12,7 @@
 
 #include "vibetensor/cpu/kernels/microkernel.h"
 #include "vibetensor/cpu/kernels/workspace.h"
+#include "vt/attention_dropout.h"
 #include "vt/elementary.h"
 
 namespace VT_NS {
@@ -25,20 +26,34 @@ constexpr int64_t kQueryBlock = kPanels * kTileCols<T>;
 constexpr double kLog2e = 1.4426950408889634074;
 constexpr double kLn2 = 0.69314718055994530942;
 
+// The values of sdpa and sdpa_backward, in order (see opdefs/attention.py).
+enum { kScale, kDropoutP, kSeed, kOffset, kLow, kHigh, kOptions, kLengths };
+
+// One sequence, or a batch of sequences of one length.
 struct AttentionShape {
-  int64_t batch, heads, kv_heads, queries, keys, dim, value_dim;
+  int64_t first_batch /* sequences before */, batch, heads, kv_heads, queries, keys, dim, value_dim;
+  int64_t low, high; /* query i sees keys i + low .. i + high */
   double scale;
-  bool causal; /* query i sees keys 0..i */
 
   int64_t kv_head(int64_t head) const { return head / (heads / kv_heads); }
-  // How many keys the queries up to `last` see.
-  int64_t visible(int64_t last) const { return causal ? min_of(keys, last + 1) : keys; }
+  // The keys that queries first .. last see lie in [seen_from(first), seen_to(last)).
+  int64_t seen_from(int64_t first) const { return max_of(int64_t(0), min_of(keys, first + low)); }
+  int64_t seen_to(int64_t last) const { return max_of(int64_t(0), min_of(keys, last + high + 1)); }
+  // The block of keys in which the first key lies that queries from `first` on see.
+  int64_t first_block(int64_t first) const { return seen_from(first) / kKeyBlock * kKeyBlock; }
+  // About how many keys a query sees.
+  int64_t mean_keys() const {
+    const int64_t most = low < -keys && high > keys ? keys : min_of(keys, high - low + 1);
+    const bool triangle = high < keys - queries / 2 && low < -keys;
+    return max_of(int64_t(1), triangle ? keys / 2 : most);
+  }
 };
 
-// q, k and v give the shape; values: scale, or none for 1 / sqrt(dim), and is_causal.
+// q, k and v give the shape.
 inline AttentionShape attention_shape(const vt_array &q, const vt_array &k, const vt_array &v,
                                       const vt_value *values) {
   AttentionShape s;
+  s.first_batch = 0;
   s.batch = q.sizes[0];
   s.heads = q.sizes[1];
   s.kv_heads = k.sizes[1];
@@ -46,9 +61,30 @@ inline AttentionShape attention_shape(const vt_array &q, const vt_array &k, cons
   s.keys = k.sizes[2];
   s.dim = q.sizes[3];
   s.value_dim = v.sizes[3];
-  s.scale = values[0].kind == VT_VALUE_NONE ? 1.0 / vsqrt(double(s.dim)) : values[0].re;
-  s.causal = values[1].i != 0;
+  s.scale = values[kScale].re;
+  s.low = values[kLow].i + s.keys - s.queries;
+  s.high = values[kHigh].i + s.keys - s.queries;
   return s;
+}
+
+// Calls f(shape, first query, first key) for the whole batch, or for every packed sequence.
+template <class F>
+inline vt_status each_sequence(const AttentionShape &whole, const vt_value *values,
+                               const vt_array &cu_queries, const vt_array &cu_keys, const F &f) {
+  if (!given(cu_queries)) return f(whole, int64_t(0), int64_t(0));
+  const int32_t *q = data_of<const int32_t>(cu_queries), *k = data_of<const int32_t>(cu_keys);
+  for (int64_t i = 0; i + 1 < cu_queries.numel; i++) {
+    AttentionShape s = whole;
+    s.first_batch = i;
+    const int64_t first_query = q[i * cu_queries.strides[0]], first_key = k[i * cu_keys.strides[0]];
+    s.queries = q[(i + 1) * cu_queries.strides[0]] - first_query;
+    s.keys = k[(i + 1) * cu_keys.strides[0]] - first_key;
+    s.low = values[kLow].i + s.keys - s.queries;
+    s.high = values[kHigh].i + s.keys - s.queries;
+    const vt_status status = f(s, first_query, first_key);
+    if (status != VT_OK) return status;
+  }
+  return VT_OK;
 }
 
 // An array (batch, head, time, feature), or none.
@@ -65,6 +101,12 @@ struct HeadArray {
     feature = a.strides[3];
   }
   S *at(int64_t b, int64_t h, int64_t t) const { return data + b * batch + h * head + t * time; }
+  // The same from another row on.
+  HeadArray from(int64_t t) const {
+    HeadArray x = *this;
+    if (data) x.data += t * time;
+    return x;
+  }
 
   // Asks for the cache lines of n rows. Rows of one head are short and far apart, so the processor
   // does not foresee them, and waiting for memory would take as long as the arithmetic.
@@ -124,14 +166,14 @@ class HeadRows {
 
   void start_head() { copied_ = 0; }
 
-  // Rows [first, first + n), n <= kKeyBlock. Within a head nothing may be skipped.
+  // Rows [first, first + n), n <= kKeyBlock; of a head that is kept, with all before them.
   Rows<T> block(const HeadArray<const S> &x, int64_t b, int64_t h, int64_t first, int64_t n,
                 int64_t features) {
     T *to = room_;
     int64_t from = first;
     if (keep_) {
       to += first * width_;
-      from = max_of(first, copied_);
+      from = copied_;
     }
     if (from < first + n) {
       copy_rows(x, x.at(b, h, from), first + n - from, features, to + (from - first) * width_);
@@ -218,50 +260,6 @@ VT_INLINE vec<T> exp2_lanes(vec<T> x) {
   return x < splat(E::lowest) ? vec<T>{} : p;
 }
 
-// ---- masks ----
-
-// An attention mask over (batch, head, query, key), boolean (true: take part) or added to the
-// scores.
-struct AttentionMask {
-  const vt_array *array;
-
-  explicit AttentionMask(const vt_array &a) : array(given(a) ? &a : nullptr) {}
-  explicit operator bool() const { return array != nullptr; }
-
-  // What is added to the scores of a panel, in units of log 2: n keys x kTileCols queries.
-  template <class S, class T>
-  void fill(T *to, int64_t b, int64_t h, int64_t query, int64_t lanes, int64_t key,
-            int64_t n) const {
-    const int64_t *strides = array->strides;
-    const int64_t first = b * strides[0] + h * strides[1] + query * strides[2] + key * strides[3];
-    if (array->dtype == VT_BOOL) {
-      fill_from(to, data_of<const uint8_t>(*array) + first, lanes, n,
-                [](uint8_t keep) { return keep ? T(0) : -T(INFINITY); });
-    } else {
-      fill_from(to, data_of<const S>(*array) + first, lanes, n,
-                [](S x) { return static_cast<T>(x) * T(kLog2e); });
-    }
-  }
-
- private:
-  template <class M, class T, class F>
-  void fill_from(T *to, const M *from, int64_t lanes, int64_t n, const F &score) const {
-    constexpr int W = kTileCols<T>;
-    const int64_t by_query = array->strides[2], by_key = array->strides[3];
-    for (int64_t j = 0; j < n; j++) {
-      T *row = to + j * W;
-      const M *x = from + j * by_key;
-      if (by_query == 0) {
-        const T s = score(*x);
-        for (int64_t i = 0; i < W; i++) row[i] = s;
-      } else {
-        for (int64_t i = 0; i < lanes; i++) row[i] = score(x[i * by_query]);
-        for (int64_t i = lanes; i < W; i++) row[i] = T(0);
-      }
-    }
-  }
-};
-
 // ---- scores ----
 
 // A block of keys against a panel of queries.
@@ -270,10 +268,9 @@ struct ScoreBlock {
   const T *q; /* dim x kTileCols */
   Rows<T> k;
   int64_t dim;
-  const T *bias; /* keys x kTileCols, or NULL */
-  int64_t keys;  /* that some query of the panel sees */
-  int64_t shift; /* lane i sees keys 0 .. shift + i */
-  bool causal;
+  const T *bias;     /* keys x kTileCols, or NULL */
+  int64_t keys;      /* that some query of the panel sees */
+  int64_t low, high; /* lane i sees keys low + i .. high + i */
 
   // Makes the scores, keys a query does not see being -inf, and calls f(tile, first key).
   template <int Vecs, class F>
@@ -281,7 +278,7 @@ struct ScoreBlock {
     constexpr int L = kLanes<T>;
     T lane[Vecs * L];
     for (int i = 0; i < Vecs * L; i++) lane[i] = T(i);
-    const int64_t seen_by_all = causal ? shift + 1 : keys;
+    const int64_t all_from = low + Vecs * L - 1, all_to = high + 1;
     for_row_tiles(keys, [&](auto rows, int64_t i) {
       Tile<T, decltype(rows)::value, Vecs> tile;
       tile.clear();
@@ -290,9 +287,14 @@ struct ScoreBlock {
         tile.each(
             [&](vec<T> &x, int r, int c) { x += load(bias + (i + r) * kTileCols<T> + c * L); });
       }
-      if (i + tile.rows > seen_by_all) {
+      if (i + tile.rows > all_to) {
         tile.each([&](vec<T> &x, int r, int c) {
-          x = load(lane + c * L) >= splat(T(i + r - shift)) ? x : splat(-T(INFINITY));
+          x = load(lane + c * L) >= splat(T(i + r - high)) ? x : splat(-T(INFINITY));
+        });
+      }
+      if (i < all_from) {
+        tile.each([&](vec<T> &x, int r, int c) {
+          x = load(lane + c * L) <= splat(T(i + r - low)) ? x : splat(-T(INFINITY));
         });
       }
       f(tile, i);

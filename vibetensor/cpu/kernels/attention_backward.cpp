@@ -1,11 +1,11 @@
 // Attention, backward. With P = softmax(scale q k^T + mask), made again from the lse of the forward
-// pass, and delta = sum(grad * out) over the features:
-//   dv = P^T grad,   dS = P * (grad v^T - delta),   dq = scale dS k,   dk = scale dS^T q.
+// pass, K what dropout multiplies it by (1 without), and delta = sum(grad * out) over the features:
+//   dv = (K P)^T grad,   dS = P * (K (grad v^T) - delta),   dq = scale dS k,   dk = scale dS^T q.
 // See Note [Attention blocks].
 
-#include "vibetensor/cpu/kernels/attention.h"
-
 #include <math.h>
+
+#include "vibetensor/cpu/kernels/attention_bias.h"
 
 namespace VT_NS {
 namespace {
@@ -17,7 +17,8 @@ struct AttentionBackward {
 
   AttentionShape shape;
   HeadArray<const S> grad, q, k, v, out;
-  AttentionMask mask;
+  AttentionBias bias;
+  AttentionDropout dropout;
   HeadArray<S> grad_q, grad_k, grad_v, grad_mask;
   const T *lse;
   int64_t lse_batch, lse_head, lse_query;
@@ -39,7 +40,7 @@ struct AttentionBackward {
   };
 
   struct Room {
-    T *panels, *scores, *bias, *rows;
+    T *panels, *scores, *bias, *kept, *rows;
     T *q, *grad, *grad_q; /* rows of a block of queries */
     HeadRows<S, T> k, v;
   };
@@ -48,14 +49,15 @@ struct AttentionBackward {
     const int64_t dim = shape.dim, value_dim = shape.value_dim;
     room.panels = frame.take<T>(kPanels * W * (dim + value_dim));
     room.scores = frame.take<T>(kPanels * W * 2 * kKeyBlock);
-    room.bias = mask ? frame.take<T>(kKeyBlock * W) : nullptr;
+    room.bias = bias ? frame.take<T>(kKeyBlock * W) : nullptr;
+    room.kept = dropout ? frame.take<T>(kKeyBlock * W) : nullptr;
     room.rows = frame.take<T>(max_of(int64_t(W), kKeyBlock) * max_of(dim, value_dim));
     room.q = frame.take<T>(kQueryBlock<T> * padded<T>(dim));
     room.grad = frame.take<T>(kQueryBlock<T> * padded<T>(value_dim));
     room.grad_q = frame.take<T>(kQueryBlock<T> * padded<T>(dim));
-    return room.panels && room.scores && (room.bias || !mask) && room.rows && room.q && room.grad &&
-           room.grad_q && room.k.reserve(frame, shape.keys, dim) &&
-           room.v.reserve(frame, shape.keys, value_dim);
+    return room.panels && room.scores && (room.bias || !bias) && (room.kept || !dropout) &&
+           room.rows && room.q && room.grad && room.grad_q &&
+           room.k.reserve(frame, shape.keys, dim) && room.v.reserve(frame, shape.keys, value_dim);
   }
 
   int64_t key_size() const { return shape.keys * padded<T>(shape.dim); }
@@ -113,16 +115,17 @@ struct AttentionBackward {
     copy_rows(grad, grad.at(b, h, first), queries, value_dim, room.grad);
     memset(static_cast<void *>(room.grad_q), 0, sizeof(T) * queries * padded<T>(dim));
 
-    const int64_t keys = shape.visible(first + queries - 1);
-    for (int64_t key = 0; key < keys; key += kKeyBlock) {
+    const int64_t keys = shape.seen_to(first + queries - 1);
+    for (int64_t key = shape.first_block(first); key < keys; key += kKeyBlock) {
       const int64_t n = min_of(kKeyBlock, keys - key);
       const Rows<T> k_rows = room.k.block(k, b, kv_head, key, n, dim);
       const Rows<T> v_rows = room.v.block(v, b, kv_head, key, n, value_dim);
       for (int64_t i = 0; i < count; i++) {
         Panel &p = panels[i];
-        p.seen = max_of(int64_t(0), min_of(n, shape.visible(p.first + p.lanes - 1) - key));
+        p.seen = max_of(int64_t(0), min_of(n, shape.seen_to(p.first + p.lanes - 1) - key));
         if (p.seen == 0) continue;
-        if (mask) mask.fill<S>(room.bias, b, h, p.first, p.lanes, key, p.seen);
+        if (bias) bias.fill<S>(room.bias, shape, b, h, p.first, p.lanes, key, p.seen);
+        if (dropout) dropout.fill(room.kept, shape, b, h, p.first, key, p.seen);
         with_vectors<T>(p.lanes, [&](auto vecs) {
           score<decltype(vecs)::value>(p, k_rows, v_rows, key, n, room);
         });
@@ -186,8 +189,13 @@ struct AttentionBackward {
   template <int Vecs>
   VT_NOINLINE void score(Panel &p, const Rows<T> &k_rows, const Rows<T> &v_rows, int64_t key,
                          int64_t n, const Room &room) const {
-    const ScoreBlock<T> block = {p.q,    k_rows,        shape.dim,   room.bias,
-                                 p.seen, p.first - key, shape.causal};
+    const ScoreBlock<T> block = {p.q,
+                                 k_rows,
+                                 shape.dim,
+                                 room.bias,
+                                 p.seen,
+                                 p.first - key + shape.low,
+                                 p.first - key + shape.high};
     block.template each_tile<Vecs>([&](auto &tile, int64_t i) {
       tile.each([&](vec<T> &x, int, int c) { x = exp2_lanes<T>(x - load(p.lse + c * L)); });
       tile.store_to(p.p + i * W, W);
@@ -199,10 +207,15 @@ struct AttentionBackward {
         tile.add_product(shape.value_dim, v_rows.data + i * v_rows.row, v_rows.row, v_rows.col,
                          p.grad, W);
         tile.each([&](vec<T> &x, int r, int c) {
+          if (dropout) x *= load(room.kept + (i + r) * W + c * L);
           x = load(p.p + (i + r) * W + c * L) * (x - load(p.delta + c * L));
         });
         tile.store_to(p.ds + i * W, W);
       });
+    }
+    if (dropout) {
+#pragma omp simd
+      for (int64_t i = 0; i < p.seen * W; i++) p.p[i] *= room.kept[i];
     }
     // Sums over queries go by tiles of keys, the last of which may reach past what this panel sees.
     const int64_t end = min_of(n, p.seen + kTileRows);
@@ -284,9 +297,11 @@ struct AttentionBackward {
     for (int64_t i = 0; i < queries; i++) {
       const int64_t panel = i / W, last = min_of(queries, (panel + 1) * W) - 1;
       S *const to = grad_mask.at(b, h, first + i);
-      for (int64_t j = shape.visible(first + last); j < shape.keys; j++) {
+      const int64_t begin = shape.first_block(first), end = shape.seen_to(first + last);
+      for (int64_t j = 0; j < min_of(begin, shape.keys); j++) {
         to[j * grad_mask.feature] = static_cast<S>(T(0));
       }
+      for (int64_t j = end; j < shape.keys; j++) to[j * grad_mask.feature] = static_cast<S>(T(0));
     }
   }
 };
@@ -302,8 +317,8 @@ vt_status run(const AttentionBackward<S> &backward) {
   const int64_t kv_heads = shape.kv_heads, heads = shape.batch * kv_heads;
   if (heads == 0) return VT_OK;
   const int64_t blocks = div_up(shape.queries, kQueryBlock<typename Backward::T>);
-  const int64_t work = shape.queries * (shape.keys + 1) * (shape.dim + shape.value_dim) *
-                       (shape.heads / kv_heads) * 5 / (shape.causal ? 4 : 2);
+  const int64_t work = shape.queries * shape.mean_keys() * (shape.dim + shape.value_dim) *
+                       (shape.heads / kv_heads) * 5 / 2;
   // With fewer heads than threads the queries of a head are shared out too, and each part sums the
   // gradients of the keys for itself.
   const int64_t parts =
@@ -347,32 +362,27 @@ vt_status run(const AttentionBackward<S> &backward) {
 
 }  // namespace
 
-// arrays: grad (B, H, Tq, Dv), q (B, H, Tq, D), k (B, Hkv, Tk, D), v (B, Hkv, Tk, Dv), mask as in
-// sdpa_cpu or none, out (B, H, Tq, Dv), lse (B, H, Tq), then the outputs grad_q, grad_k, grad_v and
-// grad_mask (B, H, Tq, Tk), each of which may be none; values: scale, is_causal.
+// arrays: grad (B, H, Tq, Dv), q, k, v, mask, slopes, cu_queries, cu_keys as in sdpa_cpu, out
+// (B, H, Tq, Dv), lse (B, H, Tq), then the outputs grad_q, grad_k, grad_v and grad_mask
+// (B, H, Tq, Tk), each of which may be none; values as in sdpa_cpu.
 vt_status sdpa_backward_cpu(const vt_array *arrays, const vt_value *values, vt_context *) {
-  const AttentionShape shape = attention_shape(arrays[1], arrays[2], arrays[3], values);
+  const AttentionShape whole = attention_shape(arrays[1], arrays[2], arrays[3], values);
   return dispatch<kFloating>(arrays[1].dtype, [&](auto tag) {
     using S = typename decltype(tag)::type;
-    using Backward = AttentionBackward<S>;
-    using T = typename Backward::T;
-    const vt_array &lse = arrays[6];
-    const Backward backward = {shape,
-                               HeadArray<const S>(arrays[0]),
-                               HeadArray<const S>(arrays[1]),
-                               HeadArray<const S>(arrays[2]),
-                               HeadArray<const S>(arrays[3]),
-                               HeadArray<const S>(arrays[5]),
-                               AttentionMask(arrays[4]),
-                               HeadArray<S>(arrays[7]),
-                               HeadArray<S>(arrays[8]),
-                               HeadArray<S>(arrays[9]),
-                               HeadArray<S>(arrays[10]),
-                               data_of<const T>(lse),
-                               lse.strides[0],
-                               lse.strides[1],
-                               lse.strides[2]};
-    return run(backward);
+    using T = typename AttentionBackward<S>::T;
+    const vt_array &lse = arrays[9];
+    const auto sequence = [&](const AttentionShape &shape, int64_t query, int64_t key) {
+      return run(AttentionBackward<S>{
+          shape, HeadArray<const S>(arrays[0]).from(query),
+          HeadArray<const S>(arrays[1]).from(query), HeadArray<const S>(arrays[2]).from(key),
+          HeadArray<const S>(arrays[3]).from(key), HeadArray<const S>(arrays[8]).from(query),
+          AttentionBias(arrays[4], arrays[5]), AttentionDropout(values),
+          HeadArray<S>(arrays[10]).from(query), HeadArray<S>(arrays[11]).from(key),
+          HeadArray<S>(arrays[12]).from(key), HeadArray<S>(arrays[13]),
+          data_of<const T>(lse) + query * lse.strides[2], lse.strides[0], lse.strides[1],
+          lse.strides[2]});
+    };
+    return each_sequence(whole, values, arrays[6], arrays[7], sequence);
   });
 }
 

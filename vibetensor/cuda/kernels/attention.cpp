@@ -39,7 +39,7 @@ struct Shape {
   int64_t batch, heads, kv_heads, group /* heads in a unit */, queries, keys, dim, value_dim;
   int dtype, score_dtype;
   double scale;
-  bool causal;
+  int64_t high; /* query i sees keys 0 .. i + high */
 
   int64_t units() const { return batch * kv_heads; }
   int64_t unit_rows() const { return group * queries; }
@@ -63,8 +63,8 @@ Shape shape_of(const vt_array &q, const vt_array &k, const vt_array &v, const vt
   s.value_dim = v.sizes[3];
   s.dtype = q.dtype;
   s.score_dtype = s.dtype == VT_F64 ? VT_F64 : VT_F32;
-  s.scale = values[0].kind == VT_VALUE_NONE ? 1.0 / __builtin_sqrt(double(s.dim)) : values[0].re;
-  s.causal = values[1].i != 0;
+  s.scale = values[0].re;
+  s.high = values[5].i + s.keys - s.queries;
   return s;
 }
 
@@ -229,10 +229,11 @@ vt_attention_rows rows_of(const Shape &s, const Part &part, const vt_array &mask
   r.group = uint32_t(s.group);
   if (given(mask)) {
     r.mask_kind = mask.dtype == VT_BOOL ? 1 : 2;
-    for (int i = 0; i < 4; i++) r.mask_stride[i] = mask.strides[i];
+    for (int i = 0; i < 4; i++) r.mask_stride[i] = mask.sizes[i] == 1 ? 0 : mask.strides[i];
   }
   for (int i = 0; i < 3; i++) r.lse_stride[i] = lse.strides[i];
-  r.causal = s.causal;
+  // Beyond every key is beyond every key, and a number of 32 bits.
+  r.high = int32_t(s.high > s.keys ? s.keys : s.high < -s.queries ? -s.queries : s.high);
   return r;
 }
 
@@ -269,15 +270,15 @@ const void *data_of(const vt_array &a) { return given(a) ? a.data : nullptr; }
 
 using namespace vt_cuda;
 
-// arrays: q (B, H, Tq, D), k (B, Hkv, Tk, D), v (B, Hkv, Tk, Dv), mask (B, H, Tq, Tk) boolean or of
-// q's dtype, or none, out (B, H, Tq, Dv), lse (B, H, Tq) float, double for double;
-// values: scale, is_causal.
+// arrays: q (B, H, Tq, D), k (B, Hkv, Tk, D), v (B, Hkv, Tk, Dv), mask (each dimension of its size
+// or 1) boolean or of q's dtype, or none, slopes, cu_queries and cu_keys (none here), out
+// (B, H, Tq, Dv), lse (B, H, Tq) float, double for double; values: see opdefs/attention.py.
 extern "C" vt_status sdpa_cuda(const vt_array *arrays, const vt_value *values, vt_context *ctx) {
   const Shape s = shape_of(arrays[0], arrays[1], arrays[2], values);
-  const vt_array &mask = arrays[3], &lse = arrays[5];
+  const vt_array &mask = arrays[3], &lse = arrays[8];
   if (!is_floating(s.dtype)) return VT_ERROR_DTYPE;
   if (s.units() == 0 || s.unit_rows() == 0) return VT_OK;
-  Heads q(arrays[0], s.group), k(arrays[1], 1), v(arrays[2], 1), out(arrays[4], s.group);
+  Heads q(arrays[0], s.group), k(arrays[1], 1), v(arrays[2], 1), out(arrays[7], s.group);
   CopyJobs before(s.dtype);
   vt_status status;
   if ((status = q.read(before, ctx)) || (status = k.read(before, ctx)) ||
@@ -308,17 +309,17 @@ extern "C" vt_status sdpa_cuda(const vt_array *arrays, const vt_value *values, v
   return after.run(ctx);
 }
 
-// arrays: grad (B, H, Tq, Dv), q (B, H, Tq, D), k (B, Hkv, Tk, D), v (B, Hkv, Tk, Dv), mask as in
-// sdpa_cuda or none, out (B, H, Tq, Dv), lse (B, H, Tq), then the outputs grad_q, grad_k, grad_v and
-// grad_mask (B, H, Tq, Tk), each of which may be none; values: scale, is_causal.
+// arrays: grad (B, H, Tq, Dv), then q, k, v, mask, slopes, cu_queries, cu_keys as in sdpa_cuda, out
+// (B, H, Tq, Dv), lse (B, H, Tq), and the outputs grad_q, grad_k, grad_v and grad_mask
+// (B, H, Tq, Tk), each of which may be none; values as in sdpa_cuda.
 //
 // With P = softmax(scale q k^T + mask): dv = P^T grad, dS = P * (grad v^T - sum(P * grad v^T)),
 // dq = scale dS k, dk = scale dS^T q. `out` is not needed: the sum is that of grad * out.
 extern "C" vt_status sdpa_backward_cuda(const vt_array *arrays, const vt_value *values,
                                         vt_context *ctx) {
   const Shape s = shape_of(arrays[1], arrays[2], arrays[3], values);
-  const vt_array &mask = arrays[4], &lse = arrays[6];
-  const vt_array &to_q = arrays[7], &to_k = arrays[8], &to_v = arrays[9], &to_mask = arrays[10];
+  const vt_array &mask = arrays[4], &lse = arrays[9];
+  const vt_array &to_q = arrays[10], &to_k = arrays[11], &to_v = arrays[12], &to_mask = arrays[13];
   if (!is_floating(s.dtype)) return VT_ERROR_DTYPE;
   if (s.units() == 0) return VT_OK;
   const bool wants_scores = given(to_q) || given(to_k) || given(to_mask);
@@ -345,7 +346,7 @@ extern "C" vt_status sdpa_backward_cuda(const vt_array *arrays, const vt_value *
     vt_attention_grad_mask grad_mask = {};
     if (given(to_mask)) {
       grad_mask.data = to_mask.data;
-      for (int i = 0; i < 4; i++) grad_mask.stride[i] = to_mask.strides[i];
+      for (int i = 0; i < 4; i++) grad_mask.stride[i] = to_mask.sizes[i] == 1 ? 0 : mask.strides[i];
     }
     status = in_parts(s, kLimit, [&](const Part &part) {
       const bool add = part.row > 0;  // to what other rows of the unit gave

@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "vibetensor/cuda/kernels/contiguous.h"
+#include "vt/attention_dropout.h"
 #include "vt/dtype.h"
 #include "vt/index_error.h"
 #include "vt/philox.h"
@@ -22,6 +23,7 @@ KernelSet bernoulli_kernels("random", "vt_bernoulli");
 KernelSet bernoulli_tensor_kernels("random", "vt_bernoulli_tensor");
 KernelSet randint_kernels("random", "vt_randint");
 KernelSet dropout_kernels("random", "vt_dropout");
+KernelSet attention_dropout_kernels("random", "vt_attention_dropout");
 
 // A complex array is one of twice as many reals.
 int real_dtype(int dtype) { return dtype == VT_C64 ? VT_F32 : dtype == VT_C128 ? VT_F64 : dtype; }
@@ -168,6 +170,24 @@ vt_status dropout_cuda(const vt_array *a, const vt_value *v, vt_context *ctx) {
   }
   if (status == VT_OK) status = out.finish();
   return status == VT_OK ? mask.finish() : status;
+}
+
+// query (B, H, ...; not read), out (B, H, Tq, Tk) float or double; dropout_p, seed, offset.
+vt_status attention_dropout_cuda(const vt_array *a, const vt_value *v, vt_context *ctx) {
+  const vt_array &out = a[1];
+  if (out.numel == 0) return VT_OK;
+  const int64_t queries = out.sizes[2], keys = out.sizes[3], rows = out.numel / keys;
+  const uint32_t threshold = vt::attention_threshold(v[0].re);
+  const double scale = vt::attention_keep_scale(threshold);
+  const Dim blocks = blocks_of(rows * ((keys + 63) / 64 * 8), 1);
+  Kernel &kernel = attention_dropout_kernels[out.dtype];
+  const PhiloxArgs where = philox_args(v + 1, ctx);
+  if (out.dtype == VT_F64) {
+    return launch(ctx, kernel, blocks, {kThreads}, 0, reinterpret_cast<double *>(out.data), rows,
+                  queries, keys, threshold, scale, where);
+  }
+  return launch(ctx, kernel, blocks, {kThreads}, 0, reinterpret_cast<float *>(out.data), rows,
+                queries, keys, threshold, static_cast<float>(scale), where);
 }
 
 }  // extern "C"
