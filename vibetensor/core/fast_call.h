@@ -20,7 +20,8 @@ static inline void vt_set_fast_call(PyObject *f, vt_fast_call fast) {
   *call = (vectorcallfunc)fast;
 }
 
-/* The call of a function that takes its arguments as a tuple and a dict. */
+/* The call of a function that takes its arguments as a tuple and a dict. Not through its type, which
+ * would come back to the shortcut. */
 static inline PyObject *vt_tuple_call(PyObject *f, PyObject **args, size_t n, PyObject *names) {
   const Py_ssize_t positional = PyVectorcall_NARGS(n);
   PyObject *result = NULL, *keywords = names != NULL ? PyDict_New() : NULL;
@@ -32,7 +33,11 @@ static inline PyObject *vt_tuple_call(PyObject *f, PyObject **args, size_t n, Py
   }
   for (Py_ssize_t i = 0; !failed && names != NULL && i < PyTuple_GET_SIZE(names); i++)
     failed = PyDict_SetItem(keywords, PyTuple_GET_ITEM(names, i), args[positional + i]) < 0;
-  if (!failed) result = Py_TYPE(f)->tp_call(f, tuple, keywords);
+  if (!failed) {
+    PyCFunctionWithKeywords plain =
+        (PyCFunctionWithKeywords)(void (*)(void))PyCFunction_GET_FUNCTION(f);
+    result = plain(((PyCFunctionObject *)f)->m_self, tuple, keywords);
+  }
   Py_XDECREF(tuple);
   Py_XDECREF(keywords);
   return result;

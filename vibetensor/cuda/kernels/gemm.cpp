@@ -1,5 +1,5 @@
 // From strided matrices to what cuBLASLt can read: transposed views are passed as transposes, other
-// layouts are copied into scratch memory first.
+// layouts are copied into scratch memory first. Products of a single block go past the library.
 
 #include "vibetensor/cuda/kernels/gemm.h"
 

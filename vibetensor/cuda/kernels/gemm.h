@@ -1,4 +1,5 @@
-// Products of matrices of any strides on the device, through cuBLASLt (blas.h).
+// Products of matrices of any strides on the device, through cuBLASLt (blas.h) or, small ones, through a
+// kernel of ours (small_product.h).
 #ifndef VT_CUDA_GEMM_H
 #define VT_CUDA_GEMM_H
 
