@@ -20,9 +20,31 @@ SURFACES = {
     "Tensor": (vt.Tensor, torch.Tensor),
     "nn.functional": (functional, peer_functional),
 }
-# Public operators that go by another name there.
-PEERS = {"alias": torch.ops.aten.alias, "functional_relu": peer_functional.relu}
-OURS = {"functional_relu": functional.relu}
+
+
+def rotary_embedding(input, cos, sin, interleaved=False):
+    """The formula, in the precision that is promised."""
+    if not isinstance(input, torch.Tensor):
+        raise TypeError
+    if not input.is_floating_point():
+        raise NotImplementedError(input.dtype)
+    n, wide = cos.shape[1], torch.promote_types(input.dtype, torch.float32)
+    pairs = slice(0, 2 * n, 2) if interleaved else slice(0, n)
+    partners = slice(1, 2 * n, 2) if interleaved else slice(n, 2 * n)
+    a, b = input[..., pairs].to(wide), input[..., partners].to(wide)
+    c, s = cos.detach().to(wide)[:, None, :], sin.detach().to(wide)[:, None, :]
+    out = input.clone()
+    out[..., pairs], out[..., partners] = (a * c - b * s).to(out), (b * c + a * s).to(out)
+    return out
+
+
+# Public operators that go by another name there, or that PyTorch does not have.
+PEERS = {
+    "alias": torch.ops.aten.alias,
+    "functional_relu": peer_functional.relu,
+    "rotary_embedding": rotary_embedding,
+}
+OURS = {"functional_relu": functional.relu, "rotary_embedding": functional.rotary_embedding}
 
 # Relative and absolute tolerance of an element, by the dtype of the result.
 TOLERANCE = {

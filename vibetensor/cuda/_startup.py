@@ -60,10 +60,15 @@ def _start() -> Any:
         from vibetensor.cuda import _runtime as module
 
         module.initialise(fatbin_folder())
+        from vibetensor.cuda import _triton
+
+        _triton.start()
         _runtime = module
         from vibetensor.backends import _precision
+        from vibetensor.kernels import _install
 
         _precision.apply()
+        _install.connect()
         return module
 
 

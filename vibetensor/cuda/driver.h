@@ -89,6 +89,7 @@
   X(cuOccupancyMaxActiveBlocksPerMultiprocessor) \
   X(cuLaunchKernel)                              \
   X(cuLaunchKernelEx)                            \
+  X(cuTensorMapEncodeTiled)                      \
   /* capture and graphs */                       \
   X(cuThreadExchangeStreamCaptureMode)           \
   X(cuStreamBeginCapture)                        \

@@ -12,6 +12,8 @@ void forget_error_record(int device);
 /* streams.cpp, launch.cpp: drop what a driver gave, without telling it. */
 void forget_streams();
 void forget_code();
+/* triton_kernel.cpp: the code of Triton's kernels. */
+void forget_triton_code();
 /* blas.cpp: plans and the library's table. */
 void forget_blas();
 /* launch.cpp: in the `extra` of a launch, behind CU_LAUNCH_PARAM_END, this address says that an

@@ -197,6 +197,7 @@ void set_fatbin_folder(const char *path) {
 }
 
 void forget_code() {
+  forget_triton_code();
   std::lock_guard<std::mutex> lock(load_mutex);
   Loaded::forget();
   while (libraries) {

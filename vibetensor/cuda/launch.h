@@ -85,6 +85,15 @@ namespace detail {
 
 constexpr size_t align_up(size_t n, size_t a) { return (n + a - 1) / a * a; }
 
+/* How an argument lies among the parameters of a kernel. */
+template <class A>
+struct Parameter {
+  static constexpr size_t size = sizeof(A), align = alignof(A);
+  static constexpr bool pointer = std::is_pointer_v<A>;
+  static constexpr bool constant = std::is_const_v<std::remove_pointer_t<A>>;
+  static void pack(char *to, const A &argument) { memcpy(to, &argument, sizeof(A)); }
+};
+
 /* Offsets of the arguments, as the compiler of the kernel lays its parameters out. */
 template <class... A>
 struct Layout {
@@ -93,9 +102,9 @@ struct Layout {
   ArgumentUse use = {0, 0};
 
   constexpr Layout() {
-    const size_t sizes[] = {sizeof(A)..., 0}, aligns[] = {alignof(A)..., 1};
-    const bool pointer[] = {std::is_pointer_v<A>..., false};
-    const bool constant[] = {std::is_const_v<std::remove_pointer_t<A>>..., false};
+    const size_t sizes[] = {Parameter<A>::size..., 0}, aligns[] = {Parameter<A>::align..., 1};
+    const bool pointer[] = {Parameter<A>::pointer..., false};
+    const bool constant[] = {Parameter<A>::constant..., false};
     size_t at = 0;
     for (size_t i = 0; i < count; ++i) {
       at = align_up(at, aligns[i]);
@@ -113,7 +122,7 @@ inline constexpr Layout<A...> layout{};
 
 template <class... A, size_t... I>
 inline void pack([[maybe_unused]] char *buffer, std::index_sequence<I...>, const A &...args) {
-  (memcpy(buffer + layout<A...>.offset[I], &args, sizeof(A)), ...);
+  (Parameter<A>::pack(buffer + layout<A...>.offset[I], args), ...);
 }
 
 }  // namespace detail

@@ -141,6 +141,24 @@ CUresult cuLaunchKernelEx(const CUlaunchConfig *c, CUfunction f, void **params, 
                              c->blockDimZ, c->sharedMemBytes, c->hStream, params, extra);
 }
 
+/* The address comes first, as in the real thing; the order check finds it there. */
+CUresult cuTensorMapEncodeTiled(CUtensorMap *map, CUtensorMapDataType, cuuint32_t rank, void *data,
+                                const cuuint64_t *sizes, const cuuint64_t *strides,
+                                const cuuint32_t *box, const cuuint32_t *, CUtensorMapInterleave,
+                                CUtensorMapSwizzle, CUtensorMapL2promotion,
+                                CUtensorMapFloatOOBfill) {
+  VT_SIMULATE(cuTensorMapEncodeTiled);
+  if (rank < 1 || rank > 5 || reinterpret_cast<uintptr_t>(data) % 16) return CUDA_ERROR_INVALID_VALUE;
+  for (cuuint32_t i = 0; i < rank; ++i) {
+    const bool good = sizes[i] > 0 && box[i] > 0 && box[i] <= 256 &&
+                      (i + 1 == rank || (strides[i] % 16 == 0 && strides[i] < uint64_t(1) << 40));
+    if (!good) return CUDA_ERROR_INVALID_VALUE;
+  }
+  memset(map, 0, sizeof *map);
+  memcpy(map, &data, sizeof data);
+  return CUDA_SUCCESS;
+}
+
 void library_call(const char *name, CUstream handle, const void *const *reads, int num_reads,
                   void *const *writes, int num_writes) {
   Lock lock(state().mutex);

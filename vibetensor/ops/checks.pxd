@@ -44,6 +44,7 @@ cdef int check_condition(Tensor condition) except -1
 cdef int check_integer_power(Tensor input, Tensor exponent) except -1
 cdef int bad_rounding_mode(object mode) except -1
 # Checks the arguments of a norm; the number of elements per row.
+cdef int check_rotary(Tensor input, Tensor cos, Tensor sin) except -1
 cdef int check_normalized_shape(Tensor input, tuple shape, tuple parameters) except -1
 cdef int64_t check_normalized(str op, Tensor input, tuple shape, Tensor weight, Tensor bias) except -1
 

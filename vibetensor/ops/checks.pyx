@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 from vibetensor.core.dtype cimport dtype_name, dtype_scalar_name
 from vibetensor.core.random cimport philox_reserve
 from vibetensor.core.tensor cimport (
-    tensor_empty, tensor_new,
+    tensor_empty, tensor_new, tensor_same_shape,
     tensor_shape, tensor_update,
 )
 from vibetensor.core.types cimport *
@@ -323,6 +323,29 @@ cdef int check_embedding(Tensor weight, Tensor indices) except -1:
             f"Long, Int; but got vibetensor.{dtype_name(indices.dtype)} instead (while checking "
             f"arguments for embedding)"
         )
+    return 0
+
+
+cdef int check_rotary(Tensor input, Tensor cos, Tensor sin) except -1:
+    check_floating("rotary_embedding", input)
+    if input.ndim != 4:
+        raise RuntimeError(
+            f"rotary_embedding(): expected input of shape (batch, time, heads, features), but got "
+            f"{list(tensor_shape(input))}"
+        )
+    if cos.ndim != 2 or cos.sizes[0] != input.sizes[1] or 2 * cos.sizes[1] > input.sizes[3]:
+        raise RuntimeError(
+            f"rotary_embedding(): expected cos of shape (time, pairs) for input of shape "
+            f"{list(tensor_shape(input))}, with at most features / 2 pairs, but got "
+            f"{list(tensor_shape(cos))}"
+        )
+    if not tensor_same_shape(cos, sin) or cos.dtype != sin.dtype:
+        raise RuntimeError(
+            f"rotary_embedding(): expected sin of the shape and dtype of cos, {list(tensor_shape(cos))} "
+            f"{dtype_scalar_name(cos.dtype)}, but got {list(tensor_shape(sin))} "
+            f"{dtype_scalar_name(sin.dtype)}"
+        )
+    check_floating("rotary_embedding", cos)
     return 0
 
 

@@ -1,0 +1,122 @@
+"""From specialisations to machine code, without a GPU and without PyTorch: the compiler, the caches, the
+archive that is built with the package."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton")
+
+from vibetensor.kernels import _compile, _image, _spec
+
+ROOT = Path(__file__).resolve().parents[2]
+SPEC = "x: *fp32 16\ny: *fp32 16\nout: *fp32 16\nn: i32\nBLOCK = 1024\nnum_warps = 4"
+
+
+@pytest.mark.parametrize("source", sorted({source for source, _ in _spec.shipped()}))
+def test_shipped_kernels_compile_for_hopper(source):
+    texts = [text for s, text in _spec.shipped() if s == source]
+    for text in texts[:: max(1, len(texts) // 3)]:  # each takes a second
+        image = _compile.compile(_spec.find_kernel(source), _spec.Spec.parse(text), 90)
+        assert image.cubin.startswith(b"\x7fELF")
+
+
+def test_without_pytorch_and_a_c_compiler(python):
+    code = f"""
+    import sys
+    import sample_kernels
+    from vibetensor.kernels import _compile, _spec
+    image = _compile.compile(sample_kernels.add_kernel, _spec.Spec.parse({SPEC!r}), 90)
+    print(image.name, image.argument_bytes, image.pointers, sys.modules["torch"])
+    """
+    assert python(code, PATH="/nowhere", CC="/nowhere/cc").split() == ["add_kernel", "48", "7", "None"]
+
+
+CACHED = """
+import vibetensor.kernels._compile as c, vibetensor.kernels._spec as s, sys
+compiled = []
+real = c.compile
+c.compile = lambda *a: compiled.append(1) or real(*a)
+sys.modules["vibetensor.kernels.sample_kernels"] = __import__("sample_kernels")
+image = c.find("sample_kernels.py:add_kernel", {spec!r}, 9, 0, False)
+print(len(compiled), len(image.cubin))
+"""
+
+
+def test_disk_cache(python, tmp_path):
+    """Several processes at once, then one that finds what they left."""
+    folder = tmp_path / "cache" / "triton"
+    code = CACHED.format(spec=SPEC)
+    first = python(code).split()
+    assert first[0] == "1"
+    (kept,) = folder.iterdir()
+    with ThreadPoolExecutor(2) as pool:
+        assert [out.split() for out in pool.map(lambda _: python(code), range(2))] == [["0", first[1]]] * 2
+    # A damaged file is made anew; so is the code of another specialisation.
+    kept.write_bytes(kept.read_bytes()[:-100])
+    assert python(code).split() == first
+    assert python(CACHED.format(spec=SPEC.replace("1024", "512"))).split()[0] == "1"
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_writers_at_the_same_time(monkeypatch, tmp_path):
+    monkeypatch.setenv("VIBETENSOR_CACHE_DIR", str(tmp_path))
+    images = [_image.Image("k", bytes([i]) * 100000, 4, 1, 0, False, False, 0, 16, 0) for i in range(4)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(
+            pool.map(lambda i: (_image.keep("key", images[i % 4]), _image.cached("key"))[1], range(200))
+        )
+    assert all(image in images for image in found)
+    assert os.listdir(tmp_path / "triton") == ["key"]
+
+
+def test_a_folder_that_cannot_be_written(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("VIBETENSOR_CACHE_DIR", str(tmp_path / "file"))
+    _image.keep("key", _image.Image("k", b"", 4, 1, 0, False, False, 0, 16, 0))
+    assert _image.cached("key") is None
+
+
+def test_archive(monkeypatch, tmp_path):
+    """tools/triton_archive.py needs Triton alone; what it makes is found before anything is compiled."""
+    source, text = _spec.shipped()[0]
+    monkeypatch.setattr(_image, "ARCHIVE", tmp_path / "kernels.zip")
+    package = tmp_path / "source" / "vibetensor" / "kernels"
+    package.mkdir(parents=True)
+    for file in Path(_image.__file__).parent.glob("*.py"):
+        (package / file.name).write_bytes(file.read_bytes())
+    (package / "shipped.txt").write_text(f"{source}\n{text}\n")
+    tools = tmp_path / "source" / "tools"
+    tools.mkdir()
+    tool = tools / "triton_archive.py"
+    tool.write_bytes((ROOT / "tools" / "triton_archive.py").read_bytes())
+    subprocess.run([sys.executable, "-P", tool, _image.ARCHIVE], check=True, cwd=tmp_path)
+    assert len(zipfile.ZipFile(_image.ARCHIVE).namelist()) == 2
+    _image._archive.cache_clear()
+    try:
+        monkeypatch.setattr(_compile, "installed", lambda: False)
+        assert _compile._find(source, text, 90).cubin.startswith(b"\x7fELF")
+        assert _compile._find(source, text, 86) == _compile._find(source, text, 80)
+        with pytest.raises(_compile.MissingTriton, match="pip install"):
+            _compile._find(source, text, 100)
+    finally:
+        _image._archive.cache_clear()
+
+
+def test_shipped_list_is_what_operators_ask_for(python):
+    """Rewrite it with tools/triton_specs.py where this fails."""
+    code = f"""
+    import json, runpy
+    tool = runpy.run_path({str(ROOT / "tools" / "triton_specs.py")!r})
+    tool["rope"]()
+    from vibetensor.kernels import _compile
+    print(json.dumps(list(_compile.requested)))
+    """
+    asked = {tuple(k) for k in json.loads(python(code, VIBETENSOR_CUDA_DRIVER="simulated"))}
+    assert asked <= set(_spec.shipped())

@@ -1,0 +1,37 @@
+"""Kernels written in Triton, and the launch of users' own.
+
+Importing this imports neither Triton nor a driver. The kernels are functions of the modules beside
+this one; operators launch them from C++ (vibetensor/cuda/triton_kernel.h).
+"""
+
+from vibetensor.kernels._image import has_archive
+
+
+def is_available() -> bool:
+    """Whether operators can use Triton's kernels: Triton is installed, or machine code was built with
+    the package."""
+    from vibetensor.kernels import _compile
+
+    return _compile.installed() or has_archive()
+
+
+def is_enabled() -> bool:
+    """Whether operators may use Triton's kernels where they can."""
+    return bool(_launcher().is_enabled())
+
+
+def enable(enabled: bool = True) -> bool:
+    """Let operators use Triton's kernels (as at the start), or not: they then take CUDA kernels.
+
+    Returns
+    -------
+    bool
+        What was set before.
+    """
+    return bool(_launcher().enable(enabled))
+
+
+def _launcher():
+    from vibetensor.cuda import _triton
+
+    return _triton
