@@ -1,31 +1,88 @@
-// Layer norm and rms norm over rows of neighbouring elements.
+// Layer norm and rms norm over rows of neighbouring elements, of x or of residual + dropout(x).
 #include "vt/norm.cuh"
 
 namespace VT_NS {
 namespace {
 
+// Where norm_rows gets its rows from: fetch() asks for one that will be needed, take() has it as numbers.
+template <class T>
+struct GivenRows {
+  static constexpr int E = norm_slice(sizeof(T));
+  using V = acc_t<T>;
+  using Slice = RowSlice<T, E>;
+  const NormArgs &norm;
+  typename Slice::Raw raw;
+
+  __device__ __forceinline__ void fetch(int64_t row, int n) {
+    Slice::fetch(raw, static_cast<const T *>(norm.x) + row * norm.x_stride, n, 1, true);
+  }
+  __device__ __forceinline__ void take(V (&v)[E], int64_t row, int n) const {
+    Slice::unpack(v, raw, n, true, V(0));
+  }
+};
+
+// The sum is stored, and goes on as it was stored.
+template <class T, class X>
+struct AddedRows {
+  static constexpr int E = norm_slice(sizeof(T));
+  using V = acc_t<T>;
+  using Slice = RowSlice<T, E>;
+  static constexpr int K = Slice::K;
+  const AddNormArgs &a;
+  const NormArgs &norm;
+  typename Slice::Raw residual;
+  Pack<X, K> x[Slice::P];
+
+  __device__ __forceinline__ explicit AddedRows(const AddNormArgs &args)
+      : a(args), norm(args.norm) {}
+  __device__ __forceinline__ void fetch(int64_t row, int n) {
+    const X *const from = static_cast<const X *>(a.x) + row * a.x_stride;
+#pragma unroll
+    for (int p = 0; p < Slice::P; p++) {
+      const int i = Slice::index(true, p * K);
+      if (i < n) x[p] = load_pack<X, K>(from + i);
+    }
+    Slice::fetch(residual, static_cast<const T *>(a.residual) + row * a.residual_stride, n, 1,
+                 true);
+  }
+  __device__ __forceinline__ void take(V (&v)[E], int64_t row, int n) const {
+    Slice::unpack(v, residual, n, true, V(0));
+#pragma unroll
+    for (int p = 0; p < Slice::P; p++) {
+      const int i = Slice::index(true, p * K);
+      if (i >= n) continue;
+      V y[K];
+#pragma unroll
+      for (int k = 0; k < K; k++) y[k] = static_cast<V>(x[p].x[k]);
+      if (a.dropout.active) a.dropout.template apply<V, K>(y, row * norm.n + i);
+#pragma unroll
+      for (int k = 0; k < K; k++) v[p * K + k] = static_cast<V>(store_as<T>(v[p * K + k] + y[k]));
+    }
+    Slice::store(v, static_cast<T *>(a.sum) + row * a.sum_stride, n, 1, true);
+  }
+};
+
 // Each group takes every so many-th row, which must be made of whole packs. A row stays in registers, and the next
 // one is fetched while it is worked on.
-template <class T>
-__device__ __forceinline__ void norm_rows(const NormArgs &a) {
+template <class T, class Rows>
+__device__ __forceinline__ void norm_rows(Rows rows) {
   using V = acc_t<T>;
   constexpr int E = norm_slice(sizeof(T));
   using Slice = RowSlice<T, E>;
+  const NormArgs &a = rows.norm;
   __shared__ V room[Group<V>::kRoom];
   Group<V> group(room);
-  const T *const x = static_cast<const T *>(a.x);
   const int64_t step = int64_t(gridDim.x) * blockDim.y;
   const V count = static_cast<V>(a.n);
   int64_t first = int64_t(blockIdx.x) * blockDim.y, row = first + threadIdx.y;
-  typename Slice::Raw raw;
-  Slice::fetch(raw, x + row * a.x_stride, row < a.rows ? int(a.n) : 0, 1, true);
+  rows.fetch(row, row < a.rows ? int(a.n) : 0);
 #pragma unroll 1
   for (; first < a.rows; first += step, row += step) {
     const int n = row < a.rows ? int(a.n) : 0;
     V v[E];
-    Slice::unpack(v, raw, n, true, V(0));
+    rows.take(v, row, n);
     const int64_t next = row + step;
-    Slice::fetch(raw, x + next * a.x_stride, next < a.rows ? int(a.n) : 0, 1, true);
+    rows.fetch(next, next < a.rows ? int(a.n) : 0);
     V mean = V(0), sum = V(0);
     if (!a.rms) {
 #pragma unroll
@@ -131,13 +188,34 @@ __device__ __forceinline__ void norm_long(const NormArgs &a) {
   }
 }
 
+// The sum of a long row, then its norm.
+template <class T, class X>
+__device__ __forceinline__ void add_norm_long(const AddNormArgs &a) {
+  using V = acc_t<T>;
+  const int64_t row = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
+  const int64_t n = row < a.norm.rows ? a.norm.n : 0;
+  const X *const x = static_cast<const X *>(a.x) + row * a.x_stride;
+  const T *const residual = static_cast<const T *>(a.residual) + row * a.residual_stride;
+  T *const sum = static_cast<T *>(a.sum) + row * a.sum_stride;
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
+    V y[1] = {static_cast<V>(x[i])};
+    if (a.dropout.active) a.dropout.template apply<V, 1>(y, row * a.norm.n + i);
+    sum[i] = store_as<T>(static_cast<V>(residual[i]) + y[0]);
+  }
+  __syncthreads();
+  NormArgs norm = a.norm;
+  norm.x = a.sum;
+  norm.x_stride = a.sum_stride;
+  norm_long<T>(norm);
+}
+
 }  // namespace
 }  // namespace VT_NS
 
 #define VT_NORM_KERNELS(SUFFIX, T)                                    \
   extern "C" __global__ void __maxnreg__(vt::kNormRegisters)          \
       vt_norm_rows_##SUFFIX(const __grid_constant__ vt::NormArgs a) { \
-    vt::norm_rows<T>(a);                                              \
+    vt::norm_rows<T>(vt::GivenRows<T>{a});                            \
   }                                                                   \
   extern "C" __global__ void __launch_bounds__(vt::kNormLong, 1)      \
       vt_norm_long_##SUFFIX(const __grid_constant__ vt::NormArgs a) { \
@@ -148,3 +226,20 @@ VT_NORM_KERNELS(f16, vt::half)
 VT_NORM_KERNELS(bf16, vt::bfloat16)
 VT_NORM_KERNELS(f32, float)
 VT_NORM_KERNELS(f64, double)
+
+#define VT_ADD_NORM_KERNELS(SUFFIX, T, X)                                    \
+  extern "C" __global__ void __maxnreg__(vt::kAddNormRegisters)              \
+      vt_add_norm_rows_##SUFFIX(const __grid_constant__ vt::AddNormArgs a) { \
+    vt::norm_rows<T>(vt::AddedRows<T, X>(a));                                \
+  }                                                                          \
+  extern "C" __global__ void __launch_bounds__(vt::kNormLong, 1)             \
+      vt_add_norm_long_##SUFFIX(const __grid_constant__ vt::AddNormArgs a) { \
+    vt::add_norm_long<T, X>(a);                                              \
+  }
+
+VT_ADD_NORM_KERNELS(f16, vt::half, vt::half)
+VT_ADD_NORM_KERNELS(bf16, vt::bfloat16, vt::bfloat16)
+VT_ADD_NORM_KERNELS(f32, float, float)
+VT_ADD_NORM_KERNELS(f64, double, double)
+VT_ADD_NORM_KERNELS(f16_f32, float, vt::half)
+VT_ADD_NORM_KERNELS(bf16_f32, float, vt::bfloat16)

@@ -1,4 +1,4 @@
-// The gradients of layer norm and rms norm. With v = (x - mean) * rstd and h = g * weight,
+// The gradients of layer norm and rms norm, of x or of residual + dropout(x). With v = (x - mean) * rstd and h = g * weight,
 //   dx = rstd * (h - mean(h) - v * mean(h * v)), without mean(h) for rms norm,
 //   dweight = sum over rows of g * v, dbias = sum over rows of g.
 // The sums over rows are taken in pieces, whose results a second kernel adds in order.
@@ -7,10 +7,76 @@
 namespace VT_NS {
 namespace {
 
+// What becomes of a row of dx: it is stored.
+template <class T>
+struct StoredRows {
+  static constexpr int E = norm_slice(sizeof(T));
+  using Slice = RowSlice<T, E>;
+  const NormBackwardArgs &norm;
+
+  __device__ __forceinline__ void announce(int, int) const {}
+  __device__ __forceinline__ void put(acc_t<T> (&dx)[E], int row, int n) const {
+    Slice::store(dx, static_cast<T *>(norm.dx) + row * norm.dx_stride, n, 1, true);
+  }
+};
+
+// The gradient that comes from elsewhere is added before, and what was dropped gets its share. There are
+// no registers to fetch a row of `extra` ahead, but it can be called into the cache.
+template <class T, class X>
+struct SharedRows {
+  static constexpr int E = norm_slice(sizeof(T));
+  using V = acc_t<T>;
+  using Slice = RowSlice<T, E>;
+  static constexpr int K = Slice::K;
+  const AddNormBackwardArgs &a;
+  const NormBackwardArgs &norm;
+
+  __device__ __forceinline__ explicit SharedRows(const AddNormBackwardArgs &args)
+      : a(args), norm(args.norm) {}
+  __device__ __forceinline__ void announce(int row, int n) const {
+    if (!a.extra) return;
+    const T *const extra = static_cast<const T *>(a.extra) + row * a.extra_stride;
+#pragma unroll
+    for (int p = 0; p < Slice::P; p++) {
+      const int i = Slice::index(true, p * K);
+      if (i < n) asm volatile("prefetch.global.L2 [%0];" ::"l"(extra + i));
+    }
+  }
+  __device__ __forceinline__ void put(V (&dx)[E], int row, int n) const {
+    const T *const extra = static_cast<const T *>(a.extra) + row * a.extra_stride;
+    T *const to = static_cast<T *>(norm.dx) + row * norm.dx_stride;
+    X *const dropped = static_cast<X *>(a.dropped) + row * a.dropped_stride;
+#pragma unroll
+    for (int p = 0; p < Slice::P; p++) {
+      const int i = Slice::index(true, p * K);
+      if (i >= n) continue;
+      V d[K];
+#pragma unroll
+      for (int k = 0; k < K; k++) d[k] = dx[p * K + k];
+      if (a.extra) {
+        const Pack<T, K> more = load_pack<T, K>(extra + i);
+#pragma unroll
+        for (int k = 0; k < K; k++) d[k] += static_cast<V>(more.x[k]);
+      }
+      Pack<T, K> out;
+#pragma unroll
+      for (int k = 0; k < K; k++) out.x[k] = store_as<T>(d[k]);
+      store_pack<T, K>(to + i, out);
+      if (!a.dropped) continue;
+      if (a.dropout.active) a.dropout.template apply<V, K>(d, row * norm.n + i);
+      Pack<X, K> share;
+#pragma unroll
+      for (int k = 0; k < K; k++) share.x[k] = static_cast<X>(d[k]);
+      store_pack<X, K>(dropped + i, share);
+    }
+  }
+};
+
 // Each group takes every so many-th row, made of whole packs, and keeps its sums over rows in
 // registers. The next row is fetched while one is worked on.
-template <class T>
-__device__ __forceinline__ void backward_rows(const NormBackwardArgs &a) {
+template <class T, class Rows>
+__device__ __forceinline__ void backward_rows(const Rows &out_rows) {
+  const NormBackwardArgs &a = out_rows.norm;
   using V = acc_t<T>;
   constexpr int E = norm_slice(sizeof(T));
   using Slice = RowSlice<T, E>;
@@ -35,6 +101,7 @@ __device__ __forceinline__ void backward_rows(const NormBackwardArgs &a) {
     const int n = r < rows ? width : 0;
     Slice::fetch(raw_g, gs + r * a.g_stride, n, 1, true);
     Slice::fetch(raw_x, xs + r * a.x_stride, n, 1, true);
+    out_rows.announce(r, n);
     if (n > 0) {
       next_rstd = rstds[r];
       if (!rms) next_mean = means[r];
@@ -67,7 +134,7 @@ __device__ __forceinline__ void backward_rows(const NormBackwardArgs &a) {
     const V shift = rms ? V(0) : s.a * scale, slope = s.b * scale;
 #pragma unroll
     for (int e = 0; e < E; e++) g[e] = (g[e] - shift - v[e] * slope) * rstd;
-    Slice::store(g, static_cast<T *>(a.dx) + row * a.dx_stride, n, 1, true);
+    out_rows.put(g, row, n);
   }
 
   // The groups of the block add their sums in order.
@@ -147,6 +214,28 @@ __device__ __forceinline__ void backward_long(const NormBackwardArgs &a) {
   });
 }
 
+// After backward_long, for the same rows: what SharedRows does.
+template <class T, class X>
+__device__ __forceinline__ void share_long(const AddNormBackwardArgs &a) {
+  using V = acc_t<T>;
+  const int64_t row = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
+  const int64_t n = row < a.norm.rows ? a.norm.n : 0;
+  const T *const extra = static_cast<const T *>(a.extra) + row * a.extra_stride;
+  T *const dx = static_cast<T *>(a.norm.dx) + row * a.norm.dx_stride;
+  X *const dropped = static_cast<X *>(a.dropped) + row * a.dropped_stride;
+  __syncthreads();
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
+    V d[1] = {static_cast<V>(dx[i])};
+    if (a.extra) {
+      d[0] += static_cast<V>(extra[i]);
+      dx[i] = store_as<T>(d[0]);
+    }
+    if (!a.dropped) continue;
+    if (a.dropout.active) a.dropout.template apply<V, 1>(d, row * a.norm.n + i);
+    dropped[i] = static_cast<X>(d[0]);
+  }
+}
+
 // A thread per column and piece of the rows.
 template <class T>
 __device__ __forceinline__ void backward_columns(const NormBackwardArgs &a) {
@@ -202,7 +291,7 @@ __device__ __forceinline__ void finish(const NormFinishArgs &a) {
 #define VT_NORM_BACKWARD_KERNELS(SUFFIX, T)                                               \
   extern "C" __global__ void __maxnreg__(vt::kNormBackwardRegisters)                      \
       vt_norm_backward_rows_##SUFFIX(const __grid_constant__ vt::NormBackwardArgs a) {    \
-    vt::backward_rows<T>(a);                                                              \
+    vt::backward_rows<T>(vt::StoredRows<T>{a});                                           \
   }                                                                                       \
   extern "C" __global__ void __launch_bounds__(vt::kNormLong, 1)                          \
       vt_norm_backward_long_##SUFFIX(const __grid_constant__ vt::NormBackwardArgs a) {    \
@@ -211,6 +300,16 @@ __device__ __forceinline__ void finish(const NormFinishArgs &a) {
   extern "C" __global__ void __launch_bounds__(vt::kNormColumns)                          \
       vt_norm_backward_columns_##SUFFIX(const __grid_constant__ vt::NormBackwardArgs a) { \
     vt::backward_columns<T>(a);                                                           \
+  }
+#define VT_ADD_NORM_BACKWARD_KERNELS(SUFFIX, T, X)                                            \
+  extern "C" __global__ void __maxnreg__(vt::kNormBackwardRegisters)                          \
+      vt_add_norm_backward_rows_##SUFFIX(const __grid_constant__ vt::AddNormBackwardArgs a) { \
+    vt::backward_rows<T>(vt::SharedRows<T, X>(a));                                            \
+  }                                                                                           \
+  extern "C" __global__ void __launch_bounds__(vt::kNormLong, 1)                              \
+      vt_add_norm_backward_long_##SUFFIX(const __grid_constant__ vt::AddNormBackwardArgs a) { \
+    vt::backward_long<T>(a.norm);                                                             \
+    vt::share_long<T, X>(a);                                                                  \
   }
 #define VT_NORM_FINISH_KERNEL(SUFFIX, V)                                           \
   extern "C" __global__ void __launch_bounds__(vt::kNormFinishX *vt::kNormFinishY) \
@@ -224,3 +323,10 @@ VT_NORM_BACKWARD_KERNELS(f32, float)
 VT_NORM_BACKWARD_KERNELS(f64, double)
 VT_NORM_FINISH_KERNEL(f32, float)
 VT_NORM_FINISH_KERNEL(f64, double)
+
+VT_ADD_NORM_BACKWARD_KERNELS(f16, vt::half, vt::half)
+VT_ADD_NORM_BACKWARD_KERNELS(bf16, vt::bfloat16, vt::bfloat16)
+VT_ADD_NORM_BACKWARD_KERNELS(f32, float, float)
+VT_ADD_NORM_BACKWARD_KERNELS(f64, double, double)
+VT_ADD_NORM_BACKWARD_KERNELS(f16_f32, float, vt::half)
+VT_ADD_NORM_BACKWARD_KERNELS(bf16_f32, float, vt::bfloat16)

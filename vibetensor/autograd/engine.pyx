@@ -444,6 +444,7 @@ cdef list run_backward(tuple roots, tuple gradients, bint retain_graph, bint cre
                        tuple inputs, bint accumulate):
     cdef uint32_t excluded = vt_tls.excluded
     cdef uint64_t unneeded = vt_tls.unneeded  # of the node whose backward runs this one
+    cdef uint32_t retaining = vt_tls.retaining
     cdef GraphTask task
     cdef Tensor t
     cdef vt_edge* e
@@ -462,6 +463,7 @@ cdef list run_backward(tuple roots, tuple gradients, bint retain_graph, bint cre
             incref(e.target)
             task.num_roots += 1
         task.retain = retain_graph
+        vt_tls.retaining = retain_graph
         if create_graph:
             vt_tls.excluded &= ~<uint32_t>KEYS_AUTOGRAD
         else:
@@ -476,6 +478,7 @@ cdef list run_backward(tuple roots, tuple gradients, bint retain_graph, bint cre
     finally:
         vt_tls.excluded = excluded
         vt_tls.unneeded = unneeded
+        vt_tls.retaining = retaining
         end_task(task)
     return results
 

@@ -95,6 +95,7 @@ cdef extern from "core/state.h" nogil:
         uint32_t included
         uint32_t excluded
         uint32_t inference
+        uint32_t retaining
         uint64_t unneeded
 
     vt_tls_state vt_tls

@@ -29,7 +29,7 @@ from collections.abc import Callable
 OPS: dict[str, Op] = {}
 
 # Families of declarations, in the order they are loaded; each becomes one compiled module.
-FAMILIES = ("pointwise", "reduction", "view", "creation", "index", "linalg", "nn", "optim", "composite")
+FAMILIES = ("pointwise", "reduction", "view", "creation", "index", "linalg", "nn", "fused", "optim", "composite")
 
 BOOL = ("bool",)
 INTEGRAL = ("uint8", "int8", "int16", "int32", "int64")
