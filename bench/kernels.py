@@ -187,15 +187,19 @@ def main(arguments: list[str]) -> None:
     """``python -m bench kernels``."""
     parser = argparse.ArgumentParser(prog="python -m bench kernels", description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--only", choices=["bandwidth", "special"])
+    parser.add_argument("--only", choices=["bandwidth", "special", "fused"])
     parser.add_argument("--json", help="write the results to this file")
     options = parser.parse_args(arguments)
     rows: list[Row] = []
-    if options.only != "special":
+    if options.only in (None, "bandwidth"):
         for dtype in ("bfloat16", "float32"):
             rows += bandwidth_rows(dtype, options.rounds)
-    if options.only != "bandwidth":
+    if options.only in (None, "special"):
         rows += special_rows(options.rounds)
+    if options.only in (None, "fused"):
+        from .fused import fused_rows  # which takes its tools from here
+
+        rows += fused_rows(options.rounds)
     show(rows)
     if options.json:
         write(options.json, "kernels", rows, rounds=options.rounds)

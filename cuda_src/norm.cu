@@ -1,6 +1,5 @@
 // Layer norm and rms norm over rows of neighbouring elements.
-#include "vt/norm_args.h"
-#include "vt/rows.cuh"
+#include "vt/norm.cuh"
 #include "vt/words.cuh"
 
 namespace VT_NS {
@@ -94,86 +93,6 @@ __device__ __forceinline__ void norm_rows(const NormArgs &a) {
       if (a.mean) static_cast<V *>(a.mean)[row] = mean;
       if (a.rstd) static_cast<V *>(a.rstd)[row] = rstd;
     }
-  }
-}
-
-// A row of any length and alignment is read twice: first for its moments, merged as those of var.
-template <class V>
-struct Moments {
-  V count, mean, squares;
-  __device__ __forceinline__ void merge(V n, V m, V s) {
-    if (n == V(0)) return;
-    const V total = count + n, distance = m - mean, share = n / total;
-    mean += distance * share;
-    squares += s + distance * distance * (count * share);
-    count = total;
-  }
-};
-
-template <class T>
-__device__ __forceinline__ void norm_long(const NormArgs &a) {
-  using V = acc_t<T>;
-  __shared__ Moments<V> room[Group<V>::kRoom];
-  Group<Moments<V>> group(room);
-  const int64_t row = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
-  const int64_t n = row < a.rows ? a.n : 0;
-  const T *const x = static_cast<const T *>(a.x) + row * a.x_stride;
-  T *const y = static_cast<T *>(a.out) + row * a.out_stride;
-  const bool rms = a.rms;
-  Moments<V> m = {V(0), V(0), V(0)};
-  for_row(x, n, true, [&](auto count, int64_t i) {
-    constexpr int N = decltype(count)::value;
-    const Pack<T, N> p = load_pack<T, N>(x + i);
-    V mean = V(0), squares = V(0);
-    if (!rms) {
-#pragma unroll
-      for (int k = 0; k < N; k++) mean += static_cast<V>(p.x[k]);
-      mean *= V(1. / N);
-    }
-#pragma unroll
-    for (int k = 0; k < N; k++) {
-      const V d = static_cast<V>(p.x[k]) - mean;
-      squares += d * d;
-    }
-    if (rms) {
-      m.squares += squares;
-    } else {
-      m.merge(V(N), mean, squares);
-    }
-  });
-  m = group.fold(m, [rms](Moments<V> p, const Moments<V> &q) {
-    if (rms) {
-      p.squares += q.squares;
-    } else {
-      p.merge(q.count, q.mean, q.squares);
-    }
-    return p;
-  });
-  const V rstd = V(1) / sqrt_of(m.squares / static_cast<V>(a.n) + static_cast<V>(a.eps));
-  const V mean = m.mean;
-  const bool has_weight = a.weight.data, has_bias = a.bias.data;
-  // Without a weight or a bias the other one stands in, unread.
-  with_floating(a.weight.data, a.weight.dtype, [&](auto weight) {
-    for_row(y, n, same_phase<T>(x, y), [&](auto count, int64_t i) {
-      constexpr int N = decltype(count)::value;
-      const Pack<T, N> p = load_pack<T, N>(x + i);
-      Pack<T, N> out;
-#pragma unroll
-      for (int k = 0; k < N; k++) {
-        V v = (static_cast<V>(p.x[k]) - mean) * rstd;
-        if (has_weight) v *= as_compute<V>(weight[i + k]);
-        if (has_bias) {
-          with_floating(a.bias.data, a.bias.dtype,
-                        [&](auto bias) { v += as_compute<V>(bias[i + k]); });
-        }
-        out.x[k] = store_as<T>(v);
-      }
-      store_pack<T, N>(y + i, out);
-    });
-  });
-  if (threadIdx.x == 0 && n > 0) {
-    if (a.mean) static_cast<V *>(a.mean)[row] = mean;
-    if (a.rstd) static_cast<V *>(a.rstd)[row] = rstd;
   }
 }
 

@@ -1,46 +1,92 @@
-// The gradients of layer norm and rms norm. With v = (x - mean) * rstd and h = g * weight,
+// The gradients of layer norm and rms norm, of x or of residual + dropout(x). With v = (x - mean) * rstd and h = g * weight,
 //   dx = rstd * (h - mean(h) - v * mean(h * v)), without mean(h) for rms norm,
 //   dweight = sum over rows of g * v, dbias = sum over rows of g.
 // The sums over rows are taken in pieces, whose results a second kernel adds in order.
-#include "vt/norm_args.h"
-#include "vt/rows.cuh"
+#include "vt/norm.cuh"
 
 namespace VT_NS {
 namespace {
 
-// v[e] = f(v[e], p[e]) over the thread's slice of a row; without a parameter nothing.
-template <class T, int E, class F>
-__device__ __forceinline__ void map_parameter(acc_t<T> (&v)[E], const Parameter &p, int n,
-                                              const F &f) {
+// What becomes of a row of dx: it is stored.
+template <class T>
+struct StoredRows {
+  static constexpr int E = norm_slice(sizeof(T));
+  using Slice = RowSlice<T, E>;
+  const NormBackwardArgs &norm;
+
+  __device__ __forceinline__ void announce(int, int) const {}
+  __device__ __forceinline__ void put(acc_t<T> (&dx)[E], int row, int n) const {
+    Slice::store(dx, static_cast<T *>(norm.dx) + row * norm.dx_stride, n, 1, true);
+  }
+};
+
+// The gradient that comes from elsewhere is added before, and what was dropped gets its share. There are
+// no registers to fetch a row of `extra` ahead, but it can be called into the cache.
+template <class T, class X>
+struct SharedRows {
+  static constexpr int E = norm_slice(sizeof(T));
   using V = acc_t<T>;
   using Slice = RowSlice<T, E>;
-  constexpr int K = Slice::K;
-  if (!p.data) return;
-  with_floating(p.data, p.dtype, [&](auto data) {
-    using W = typename pointee<decltype(data)>::type;
+  static constexpr int K = Slice::K;
+  const AddNormBackwardArgs &a;
+  const NormBackwardArgs &norm;
+
+  __device__ __forceinline__ explicit SharedRows(const AddNormBackwardArgs &args)
+      : a(args), norm(args.norm) {}
+  __device__ __forceinline__ void announce(int row, int n) const {
+    if (!a.extra) return;
+    const T *const extra = static_cast<const T *>(a.extra) + row * a.extra_stride;
 #pragma unroll
-    for (int k = 0; k < Slice::P; k++) {
-      const int i = Slice::index(true, k * K);
-      if (i < n) {
-        const Pack<W, K> w = load_pack<W, K>(data + i);
-#pragma unroll
-        for (int j = 0; j < K; j++) v[k * K + j] = f(v[k * K + j], as_compute<V>(w.x[j]));
-      }
+    for (int p = 0; p < Slice::P; p++) {
+      const int i = Slice::index(true, p * K);
+      if (i < n) asm volatile("prefetch.global.L2 [%0];" ::"l"(extra + i));
     }
-  });
-}
+  }
+  __device__ __forceinline__ void put(V (&dx)[E], int row, int n) const {
+    const T *const extra = static_cast<const T *>(a.extra) + row * a.extra_stride;
+    T *const to = static_cast<T *>(norm.dx) + row * norm.dx_stride;
+    X *const dropped = static_cast<X *>(a.dropped) + row * a.dropped_stride;
+#pragma unroll
+    for (int p = 0; p < Slice::P; p++) {
+      const int i = Slice::index(true, p * K);
+      if (i >= n) continue;
+      V d[K];
+#pragma unroll
+      for (int k = 0; k < K; k++) d[k] = dx[p * K + k];
+      if (a.extra) {
+        const Pack<T, K> more = load_pack<T, K>(extra + i);
+#pragma unroll
+        for (int k = 0; k < K; k++) d[k] += static_cast<V>(more.x[k]);
+      }
+      Pack<T, K> out;
+#pragma unroll
+      for (int k = 0; k < K; k++) out.x[k] = store_as<T>(d[k]);
+      store_pack<T, K>(to + i, out);
+      if (!a.dropped) continue;
+      if (a.dropout.active) a.dropout.template apply<V, K>(d, row * norm.n + i);
+      Pack<X, K> share;
+#pragma unroll
+      for (int k = 0; k < K; k++) share.x[k] = static_cast<X>(d[k]);
+      store_pack<X, K>(dropped + i, share);
+    }
+  }
+};
 
 // Each group takes every so many-th row, made of whole packs, and keeps its sums over rows in
 // registers. The next row is fetched while one is worked on.
-template <class T>
-__device__ __forceinline__ void backward_rows(const NormBackwardArgs &a) {
+// The gradient of the norm is of type G.
+template <class T, class G, class Rows>
+__device__ __forceinline__ void backward_rows(const Rows &out_rows) {
+  const NormBackwardArgs &a = out_rows.norm;
   using V = acc_t<T>;
   constexpr int E = norm_slice(sizeof(T));
   using Slice = RowSlice<T, E>;
   __shared__ Two<V> room[Group<V>::kRoom];
   __shared__ V sums[kNormThreads * E];
   Group<Two<V>> group(room);
-  const T *const gs = static_cast<const T *>(a.g), *const xs = static_cast<const T *>(a.x);
+  constexpr int K = Slice::K;
+  const G *const gs = static_cast<const G *>(a.g);
+  const T *const xs = static_cast<const T *>(a.x);
   const V *const means = static_cast<const V *>(a.mean), *const rstds =
                                                              static_cast<const V *>(a.rstd);
   // 32 bits, for want of registers.
@@ -48,7 +94,8 @@ __device__ __forceinline__ void backward_rows(const NormBackwardArgs &a) {
   const bool rms = a.rms;
   const V scale = V(1) / static_cast<V>(a.n);
   int first = blockIdx.x * blockDim.y, row = first + threadIdx.y;
-  typename Slice::Raw raw_g, raw_x;
+  typename Slice::Raw raw_x;
+  Pack<G, K> raw_g[Slice::P];
   V dw[E], db[E];
 #pragma unroll
   for (int e = 0; e < E; e++) dw[e] = db[e] = V(0);
@@ -56,8 +103,13 @@ __device__ __forceinline__ void backward_rows(const NormBackwardArgs &a) {
   V next_mean = V(0), next_rstd = V(0);
   const auto fetch = [&](int r) {
     const int n = r < rows ? width : 0;
-    Slice::fetch(raw_g, gs + r * a.g_stride, n, 1, true);
+#pragma unroll
+    for (int p = 0; p < Slice::P; p++) {
+      const int i = Slice::index(true, p * K);
+      if (i < n) raw_g[p] = load_pack<G, K>(gs + r * a.g_stride + i);
+    }
     Slice::fetch(raw_x, xs + r * a.x_stride, n, 1, true);
+    out_rows.announce(r, n);
     if (n > 0) {
       next_rstd = rstds[r];
       if (!rms) next_mean = means[r];
@@ -69,7 +121,10 @@ __device__ __forceinline__ void backward_rows(const NormBackwardArgs &a) {
     const int n = row < rows ? width : 0;
     const V mean = next_mean, rstd = next_rstd;
     V g[E], v[E];
-    Slice::unpack(g, raw_g, n, true, V(0));
+#pragma unroll
+    for (int e = 0; e < E; e++) {
+      g[e] = Slice::index(true, e) < n ? static_cast<V>(raw_g[e / K].x[e % K]) : V(0);
+    }
     Slice::unpack(v, raw_x, n, true, mean);
     fetch(row + step);
 #pragma unroll
@@ -90,7 +145,7 @@ __device__ __forceinline__ void backward_rows(const NormBackwardArgs &a) {
     const V shift = rms ? V(0) : s.a * scale, slope = s.b * scale;
 #pragma unroll
     for (int e = 0; e < E; e++) g[e] = (g[e] - shift - v[e] * slope) * rstd;
-    Slice::store(g, static_cast<T *>(a.dx) + row * a.dx_stride, n, 1, true);
+    out_rows.put(g, row, n);
   }
 
   // Groups that share a warp add their sums by shuffles; then a thread for each column adds what the
@@ -125,7 +180,7 @@ __device__ __forceinline__ void backward_rows(const NormBackwardArgs &a) {
 
 // ---- rows of any length and alignment: read twice for dx, once more for the sums over rows ----
 
-template <class T>
+template <class T, class G>
 __device__ __forceinline__ void backward_long(const NormBackwardArgs &a) {
   using V = acc_t<T>;
   __shared__ Two<V> room[Group<V>::kRoom];
@@ -133,17 +188,18 @@ __device__ __forceinline__ void backward_long(const NormBackwardArgs &a) {
   const int64_t row = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
   const bool live = row < a.rows, rms = a.rms, has_weight = a.weight.data;
   const int64_t n = live ? a.n : 0;
-  const T *const g = static_cast<const T *>(a.g) + row * a.g_stride;
+  const G *const g = static_cast<const G *>(a.g) + row * a.g_stride;
   const T *const x = static_cast<const T *>(a.x) + row * a.x_stride;
   T *const dx = static_cast<T *>(a.dx) + row * a.dx_stride;
   const V mean = live && !rms ? static_cast<const V *>(a.mean)[row] : V(0);
   const V rstd = live ? static_cast<const V *>(a.rstd)[row] : V(0);
-  const bool packed = same_phase(x, g) && same_phase<T>(x, dx);
+  const bool packed = in_phase(x, g) && same_phase<T>(x, dx);
   with_floating(a.weight.data, a.weight.dtype, [&](auto weight) {
     Two<V> s = {V(0), V(0)};
     for_row(x, n, packed, [&](auto count, int64_t i) {
       constexpr int N = decltype(count)::value;
-      const Pack<T, N> p = load_pack<T, N>(x + i), q = load_pack<T, N>(g + i);
+      const Pack<T, N> p = load_pack<T, N>(x + i);
+      const Pack<G, N> q = load_pack<G, N>(g + i);
 #pragma unroll
       for (int k = 0; k < N; k++) {
         const V v = (static_cast<V>(p.x[k]) - mean) * rstd;
@@ -158,7 +214,8 @@ __device__ __forceinline__ void backward_long(const NormBackwardArgs &a) {
     const V shift = rms ? V(0) : s.a * scale, slope = s.b * scale;
     for_row(x, n, packed, [&](auto count, int64_t i) {
       constexpr int N = decltype(count)::value;
-      const Pack<T, N> p = load_pack<T, N>(x + i), q = load_pack<T, N>(g + i);
+      const Pack<T, N> p = load_pack<T, N>(x + i);
+      const Pack<G, N> q = load_pack<G, N>(g + i);
       Pack<T, N> out;
 #pragma unroll
       for (int k = 0; k < N; k++) {
@@ -172,13 +229,36 @@ __device__ __forceinline__ void backward_long(const NormBackwardArgs &a) {
   });
 }
 
+// After backward_long, for the same rows: what SharedRows does.
+template <class T, class X>
+__device__ __forceinline__ void share_long(const AddNormBackwardArgs &a) {
+  using V = acc_t<T>;
+  const int64_t row = int64_t(blockIdx.x) * blockDim.y + threadIdx.y;
+  const int64_t n = row < a.norm.rows ? a.norm.n : 0;
+  const T *const extra = static_cast<const T *>(a.extra) + row * a.extra_stride;
+  T *const dx = static_cast<T *>(a.norm.dx) + row * a.norm.dx_stride;
+  X *const dropped = static_cast<X *>(a.dropped) + row * a.dropped_stride;
+  __syncthreads();
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
+    V d[1] = {static_cast<V>(dx[i])};
+    if (a.extra) {
+      d[0] += static_cast<V>(extra[i]);
+      dx[i] = store_as<T>(d[0]);
+    }
+    if (!a.dropped) continue;
+    if (a.dropout.active) a.dropout.template apply<V, 1>(d, row * a.norm.n + i);
+    dropped[i] = static_cast<X>(d[0]);
+  }
+}
+
 // A thread per column and piece of the rows.
-template <class T>
+template <class T, class G>
 __device__ __forceinline__ void backward_columns(const NormBackwardArgs &a) {
   using V = acc_t<T>;
   const int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, piece = blockIdx.y;
   if (c >= a.n) return;
-  const T *const g = static_cast<const T *>(a.g) + c, *const x = static_cast<const T *>(a.x) + c;
+  const G *const g = static_cast<const G *>(a.g) + c;
+  const T *const x = static_cast<const T *>(a.x) + c;
   const V *const means = static_cast<const V *>(a.mean), *const rstds =
                                                              static_cast<const V *>(a.rstd);
   V dw = V(0), db = V(0);
@@ -224,18 +304,31 @@ __device__ __forceinline__ void finish(const NormFinishArgs &a) {
 }  // namespace
 }  // namespace VT_NS
 
-#define VT_NORM_BACKWARD_KERNELS(SUFFIX, T)                                               \
-  extern "C" __global__ void __maxnreg__(vt::kNormBackwardRegisters)                      \
-      vt_norm_backward_rows_##SUFFIX(const __grid_constant__ vt::NormBackwardArgs a) {    \
-    vt::backward_rows<T>(a);                                                              \
-  }                                                                                       \
-  extern "C" __global__ void __launch_bounds__(vt::kNormLong, 1)                          \
-      vt_norm_backward_long_##SUFFIX(const __grid_constant__ vt::NormBackwardArgs a) {    \
-    vt::backward_long<T>(a);                                                              \
-  }                                                                                       \
+// SUFFIX names T, the type of the rows, or G, that of the gradient of the norm.
+#define VT_NORM_BACKWARD_COLUMNS(SUFFIX, T, G)                                            \
   extern "C" __global__ void __launch_bounds__(vt::kNormColumns)                          \
       vt_norm_backward_columns_##SUFFIX(const __grid_constant__ vt::NormBackwardArgs a) { \
-    vt::backward_columns<T>(a);                                                           \
+    vt::backward_columns<T, G>(a);                                                        \
+  }
+#define VT_NORM_BACKWARD_KERNELS(SUFFIX, T)                                            \
+  extern "C" __global__ void __maxnreg__(vt::kNormBackwardRegisters)                   \
+      vt_norm_backward_rows_##SUFFIX(const __grid_constant__ vt::NormBackwardArgs a) { \
+    vt::backward_rows<T, T>(vt::StoredRows<T>{a});                                     \
+  }                                                                                    \
+  extern "C" __global__ void __launch_bounds__(vt::kNormLong, 1)                       \
+      vt_norm_backward_long_##SUFFIX(const __grid_constant__ vt::NormBackwardArgs a) { \
+    vt::backward_long<T, T>(a);                                                        \
+  }                                                                                    \
+  VT_NORM_BACKWARD_COLUMNS(SUFFIX, T, T)
+#define VT_ADD_NORM_BACKWARD_KERNELS(SUFFIX, T, X, G)                                         \
+  extern "C" __global__ void __maxnreg__(vt::kNormBackwardRegisters)                          \
+      vt_add_norm_backward_rows_##SUFFIX(const __grid_constant__ vt::AddNormBackwardArgs a) { \
+    vt::backward_rows<T, G>(vt::SharedRows<T, X>(a));                                         \
+  }                                                                                           \
+  extern "C" __global__ void __launch_bounds__(vt::kNormLong, 1)                              \
+      vt_add_norm_backward_long_##SUFFIX(const __grid_constant__ vt::AddNormBackwardArgs a) { \
+    vt::backward_long<T, G>(a.norm);                                                          \
+    vt::share_long<T, X>(a);                                                                  \
   }
 #define VT_NORM_FINISH_KERNEL(SUFFIX, V)                                           \
   extern "C" __global__ void __launch_bounds__(vt::kNormFinishX *vt::kNormFinishY) \
@@ -249,3 +342,15 @@ VT_NORM_BACKWARD_KERNELS(f32, float)
 VT_NORM_BACKWARD_KERNELS(f64, double)
 VT_NORM_FINISH_KERNEL(f32, float)
 VT_NORM_FINISH_KERNEL(f64, double)
+
+VT_ADD_NORM_BACKWARD_KERNELS(f16, vt::half, vt::half, vt::half)
+VT_ADD_NORM_BACKWARD_KERNELS(bf16, vt::bfloat16, vt::bfloat16, vt::bfloat16)
+VT_ADD_NORM_BACKWARD_KERNELS(f32, float, float, float)
+VT_ADD_NORM_BACKWARD_KERNELS(f64, double, double, double)
+// A half type added to float; the gradient of the norm is of either.
+VT_ADD_NORM_BACKWARD_KERNELS(f16_f32, float, vt::half, float)
+VT_ADD_NORM_BACKWARD_KERNELS(bf16_f32, float, vt::bfloat16, float)
+VT_ADD_NORM_BACKWARD_KERNELS(f16_low, float, vt::half, vt::half)
+VT_ADD_NORM_BACKWARD_KERNELS(bf16_low, float, vt::bfloat16, vt::bfloat16)
+VT_NORM_BACKWARD_COLUMNS(f16_low, float, vt::half)
+VT_NORM_BACKWARD_COLUMNS(bf16_low, float, vt::bfloat16)

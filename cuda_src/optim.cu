@@ -226,6 +226,26 @@ __device__ __forceinline__ void sgd(const Args &args) {
   }
 }
 
+// ---- Muon's momentum ----
+
+// On the way from a to b, from whichever end is nearer.
+template <class A>
+__device__ __forceinline__ A between(A a, A b, A weight) {
+  return weight < A(0.5) ? a + weight * (b - a) : b - (b - a) * (A(1) - weight);
+}
+
+template <class T, class Args>
+__device__ __forceinline__ void muon(const Args &args) {
+  using A = acc_t<T>;
+  const A momentum = static_cast<A>(args.momentum), fresh = static_cast<A>(1.0 - args.momentum);
+  const bool nesterov = args.nesterov;
+  // 0: gradient, 1: buffer, 2: update
+  update<T, 0b011, 0b110>(args.table, [&](A(&x)[3]) {
+    x[1] = static_cast<A>(static_cast<T>(between(x[1], x[0], fresh)));
+    x[2] = nesterov ? between(x[0], x[1], momentum) : x[1];
+  });
+}
+
 // ---- norm ----
 
 __device__ __noinline__ double power_of(double x, double p) { return pow(x, p); }
@@ -348,6 +368,7 @@ extern "C" {
 
 VT_OPTIM_DTYPES(vt_adam, adam, Adam)
 VT_OPTIM_DTYPES(vt_sgd, sgd, Sgd)
+VT_OPTIM_DTYPES(vt_muon, muon, Muon)
 VT_OPTIM_DTYPES(vt_norm, norm_partial, Norm)
 VT_OPTIM_DTYPES(vt_scale, scale, Scale)
 VT_OPTIM_DTYPES(vt_unscale, unscale, Scale)

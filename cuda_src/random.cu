@@ -2,6 +2,7 @@
 // one thread draws one block of vt/philox.h, four words, and turns it into two or four values.
 // Compiled with -fmad=false, see vt/random_math.h.
 #include "vt/attention_dropout.h"
+#include "vt/dropout.h"
 #include "vt/dtype.h"
 #include "vt/index_error.h"
 #include "vt/philox.h"
@@ -193,26 +194,27 @@ __device__ __forceinline__ void bernoulli_tensor(const P *p, void *out, int64_t 
 
 // ---- dropout ----
 
-// out = input * mask * scale: a product, as in the composite form, so that a dropped NaN stays one.
-template <class T>
-__device__ __forceinline__ void dropout(const T *input, T *out, uint8_t *mask, int64_t n,
-                                        uint32_t last_kept, int32_t any, acc_t<T> scale,
-                                        PhiloxArgs where) {
-  using A = acc_t<T>;
-  const int64_t block = block_number(), begin = 4 * block;
+// out = residual + input * mask * scale: a product, as in the composite form, so that a dropped NaN stays one.
+// Without a residual (NULL) nothing is added. R, the type of residual and output, may be wider than T.
+template <class T, class R>
+__device__ __forceinline__ void dropout(const T *input, const R *residual, R *out, int64_t n,
+                                        const Dropout &d) {
+  using A = acc_t<R>;
+  const int64_t begin = 4 * block_number();
   if (begin >= n) return;
   T x[4];
+  R r[4];
+  A y[4];
   load(input, begin, n, x);
-  where = where.resolved();
-  const PhiloxBlock words = philox(where.seed, where.offset + static_cast<uint64_t>(block));
-  uint8_t kept[4];
+  if (residual) load(residual, begin, n, r);
+#pragma unroll
+  for (int j = 0; j < 4; j++) y[j] = static_cast<A>(static_cast<acc_t<T>>(x[j]));
+  if (d.active) d.apply<A, 4>(y, begin);
 #pragma unroll
   for (int j = 0; j < 4; j++) {
-    kept[j] = words.word[j] <= last_kept ? static_cast<uint8_t>(any) : 0;
-    x[j] = static_cast<T>(static_cast<A>(x[j]) * (kept[j] ? scale : A(0)));
+    r[j] = static_cast<R>(residual ? static_cast<A>(r[j]) + y[j] : y[j]);
   }
-  store(out, begin, n, x);
-  store(mask, begin, n, kept);
+  store(out, begin, n, r);
 }
 
 // ---- the dropout of attention ----
@@ -240,6 +242,12 @@ __device__ __forceinline__ void attention_dropout(T *out, int64_t rows, int64_t 
 
 #define VT_KERNEL __global__ void __launch_bounds__(kThreads)
 
+#define VT_DROPOUT(SUFFIX, T, R)                                                      \
+  VT_KERNEL vt_dropout_##SUFFIX(const T *input, const R *residual, R *out, int64_t n, \
+                                const __grid_constant__ Dropout d) {                  \
+    dropout<T, R>(input, residual, out, n, d);                                        \
+  }
+
 #define VT_FLOATING(SUFFIX, T, A)                                                             \
   VT_KERNEL vt_uniform_##SUFFIX(T *out, int64_t n, A lo, A range, A last, PhiloxArgs where) { \
     uniform<T>(out, n, lo, range, last, where);                                               \
@@ -252,10 +260,7 @@ __device__ __forceinline__ void attention_dropout(T *out, int64_t rows, int64_t 
                                          PhiloxArgs where, vt_error_sink sink) {              \
     bernoulli_tensor<T>(p, out, n, dtype, where, sink);                                       \
   }                                                                                           \
-  VT_KERNEL vt_dropout_##SUFFIX(const T *input, T *out, uint8_t *mask, int64_t n,             \
-                                uint32_t last_kept, int32_t any, A scale, PhiloxArgs where) { \
-    dropout<T>(input, out, mask, n, last_kept, any, scale, where);                            \
-  }
+  VT_DROPOUT(SUFFIX, T, T)
 
 #define VT_REAL(SUFFIX, T)                                                       \
   VT_KERNEL vt_bernoulli_##SUFFIX(T *out, int64_t n, uint32_t last, int32_t yes, \
@@ -273,6 +278,8 @@ VT_FLOATING(f16, vt::half, float)
 VT_FLOATING(bf16, bfloat16, float)
 VT_FLOATING(f32, float, float)
 VT_FLOATING(f64, double, double)
+VT_DROPOUT(f16_f32, vt::half, float)
+VT_DROPOUT(bf16_f32, bfloat16, float)
 
 VT_KERNEL vt_attention_dropout_f32(float *out, int64_t rows, int64_t queries, int64_t keys,
                                    uint32_t threshold, float scale, PhiloxArgs where) {

@@ -30,7 +30,7 @@ from training import (
     resume,
     train_step,
 )
-from transformer import build_block, initialise
+from transformer import build_block, embed, initialise
 
 __all__ = ["build_model", "build_optimizer", "build_schedule", "main", "train_step"]
 
@@ -70,8 +70,7 @@ def build_model(lib: Any, config: Config) -> Any:
                 self.head.weight = self.tokens.weight
 
         def forward(self, tokens: Any) -> Any:
-            positions = self.positions.weight[: tokens.shape[1]]
-            x = self.tokens(tokens) + positions
+            x = embed(lib, tokens, self.tokens.weight, self.positions.weight)
             for block in self.blocks:
                 x = block(x)
             return self.head(self.norm(x))

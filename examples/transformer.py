@@ -44,13 +44,52 @@ def build_block(lib: Any, dim: int, heads: int, dropout: float, causal: bool) ->
                 nn.GELU(approximate="tanh"),
                 nn.Linear(4 * dim, dim),
             )
-            self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
         def forward(self, x: Any) -> Any:
-            x = x + self.dropout(self.attention(self.norm1(x)))
-            return x + self.dropout(self.mlp(self.norm2(x)))
+            rate = dropout if self.training else 0.0
+            normed, x = add_and_normalise(lib, self.attention(self.norm1(x)), x, self.norm2, rate)
+            return add(lib, apply_mlp(lib, self.mlp, normed), x, rate)
 
     return Block()
+
+
+# What a library may have in one pass, and otherwise is several.
+
+
+def add(lib: Any, branch: Any, x: Any, rate: float) -> Any:
+    """``x + dropout(branch)``."""
+    F = lib.nn.functional
+    if rate == 0:
+        return x + branch
+    if hasattr(F, "dropout_add"):
+        return F.dropout_add(branch, x, rate)
+    return x + F.dropout(branch, rate)
+
+
+def add_and_normalise(lib: Any, branch: Any, x: Any, norm: Any, rate: float) -> tuple[Any, Any]:
+    """The norm of ``x + dropout(branch)``, and that sum."""
+    F = lib.nn.functional
+    if hasattr(F, "add_layer_norm"):
+        shape, eps = norm.normalized_shape, norm.eps
+        return F.add_layer_norm(branch, x, shape, norm.weight, norm.bias, eps, rate)
+    x = add(lib, branch, x, rate)
+    return norm(x), x
+
+
+def apply_mlp(lib: Any, mlp: Any, x: Any) -> Any:
+    """``mlp(x)``, a linear layer, GELU and another linear layer."""
+    F = lib.nn.functional
+    if hasattr(F, "gelu_mlp"):
+        return F.gelu_mlp(x, mlp[0].weight, mlp[0].bias, mlp[2].weight, mlp[2].bias)
+    return mlp(x)
+
+
+def embed(lib: Any, tokens: Any, table: Any, positions: Any) -> Any:
+    """The rows of ``table`` that (batch, length) tokens name, plus those of their positions."""
+    F = lib.nn.functional
+    if hasattr(F, "embedding_with_position"):
+        return F.embedding_with_position(tokens, table, positions)
+    return F.embedding(tokens, table) + positions[: tokens.shape[1]]
 
 
 def initialise(lib: Any, model: Any, layers: int) -> None:

@@ -80,5 +80,31 @@ VT_HD A gelu_tanh_backward(A g, A x) {
   return g * (s + x * (s * (A(1) - s)) * du);
 }
 
+// Of a sum that is never stored.
+template <class A>
+VT_HD A bias_gelu_erf(A x, A b) {
+  return gelu_erf(x + b);
+}
+template <class A>
+VT_HD A bias_gelu_erf_backward(A g, A x, A b) {
+  return gelu_erf_backward(g, x + b);
+}
+template <class A>
+VT_HD A bias_gelu_tanh(A x, A b) {
+  return gelu_tanh(x + b);
+}
+template <class A>
+VT_HD A bias_gelu_tanh_backward(A g, A x, A b) {
+  return gelu_tanh_backward(g, x + b);
+}
+template <class A>
+VT_HD A bias_silu(A x, A b) {
+  return silu(x + b);
+}
+template <class A>
+VT_HD A bias_silu_backward(A g, A x, A b) {
+  return silu_backward(g, x + b);
+}
+
 }  // namespace VT_NS
 #endif

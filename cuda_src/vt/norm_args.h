@@ -2,6 +2,7 @@
 #ifndef VT_NORM_ARGS_H
 #define VT_NORM_ARGS_H
 
+#include "vt/dropout.h"
 #include "vt/parameter.h"
 
 namespace VT_NS {
@@ -16,6 +17,16 @@ struct NormArgs {
   int64_t rms;
 };
 
+// The norm of sum = residual + dropout(x), which is stored as well; `norm.x` is not looked at. x may be
+// of a half type where the others are float.
+struct AddNormArgs {
+  NormArgs norm;
+  const void *x, *residual;
+  void *sum;
+  int64_t x_stride, residual_stride, sum_stride;
+  Dropout dropout;
+};
+
 struct NormBackwardArgs {
   const void *g, *x;
   Parameter weight;
@@ -25,6 +36,16 @@ struct NormBackwardArgs {
   int64_t rows, n, g_stride, x_stride, dx_stride;
   int64_t pieces;
   int64_t rms;
+};
+
+// The gradient of the sum: that which comes through the norm, in `norm.dx`, and `extra`, that of its other
+// users, added there. The gradient of what was dropped goes to `dropped`, in its own dtype.
+struct AddNormBackwardArgs {
+  NormBackwardArgs norm;
+  const void *extra;  // or null
+  void *dropped;      // or null
+  int64_t extra_stride, dropped_stride;
+  Dropout dropout;
 };
 
 // The sums of the pieces, stored as a floating dtype.
@@ -44,6 +65,7 @@ constexpr NormShape kNormRows = {2, 56}, kNormWide = {4, 96};
 constexpr int kNormThreads = 512;
 // The gradients': elements and registers of a thread.
 constexpr int norm_slice(int bytes) { return bytes == 8 ? 8 : 16; }
+constexpr int kAddNormRegisters = 96;
 constexpr int kNormBackwardRegisters = 128;
 constexpr int kNormLong = 1024;    // of a block that streams a row
 constexpr int kNormColumns = 256;  // of a block that sums columns of long rows

@@ -94,6 +94,14 @@ struct SgdArgs {
   int32_t nesterov, maximize, first, has_momentum;
 };
 
+template <int N>
+struct MuonArgs {
+  using Table = TensorTable<3, N>;  // gradients, momentum buffers, updates
+  Table table;
+  double momentum;
+  int64_t nesterov;
+};
+
 enum NormKind { kNormCount, kNormSum, kNormSquares, kNormLargest, kNormSmallest, kNormPower };
 
 template <int N>
@@ -118,14 +126,18 @@ using AdamSmall = AdamArgs<84>;
 using AdamLarge = AdamArgs<736>;
 using SgdSmall = SgdArgs<104>;
 using SgdLarge = SgdArgs<896>;
+using MuonSmall = MuonArgs<104>;
+using MuonLarge = MuonArgs<896>;
 using NormSmall = NormArgs<192>;
 using NormLarge = NormArgs<1600>;
 using ScaleSmall = ScaleArgs<192>;
 using ScaleLarge = ScaleArgs<1600>;
-static_assert(sizeof(AdamSmall) <= 4096 && sizeof(SgdSmall) <= 4096 && sizeof(NormSmall) <= 4096,
+static_assert(sizeof(AdamSmall) <= 4096 && sizeof(SgdSmall) <= 4096 && sizeof(MuonSmall) <= 4096 &&
+                  sizeof(NormSmall) <= 4096,
               "the small tables are for launches of up to 4 KB of parameters");
 static_assert(sizeof(AdamLarge) <= 32764 && sizeof(SgdLarge) <= 32764 &&
-                  sizeof(NormLarge) <= 32764 && sizeof(ScaleLarge) <= 32764,
+                  sizeof(MuonLarge) <= 32764 && sizeof(NormLarge) <= 32764 &&
+                  sizeof(ScaleLarge) <= 32764,
               "more parameters than a kernel can have");
 
 }  // namespace VT_NS

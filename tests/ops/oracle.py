@@ -8,6 +8,8 @@ import vibetensor as vt
 import vibetensor.nn.functional as functional
 from vibetensor._gen.load import load
 
+from . import fused_peers
+
 # Published under the name of the entry by a function written by hand.
 BY_HAND = {"view"}
 OPS = {
@@ -43,6 +45,7 @@ PEERS = {
     "alias": torch.ops.aten.alias,
     "functional_relu": peer_functional.relu,
     "rotary_embedding": rotary_embedding,
+    **fused_peers.PEERS,
 }
 OURS = {"functional_relu": functional.relu, "rotary_embedding": functional.rotary_embedding}
 
@@ -80,7 +83,8 @@ GAPS = {}
 
 
 # Matrix products, which no device computes in integers; PyTorch's neither.
-PRODUCTS = {"mm", "bmm", "addmm", "matmul", "linear", "conv1d"}
+PRODUCTS = {"mm", "bmm", "addmm", "baddbmm", "matmul", "linear", "conv1d"}
+PRODUCTS |= {"linear_gelu", "gelu_mlp", "linear_cross_entropy"}
 
 
 def gap(op, dtype):
@@ -101,10 +105,15 @@ def grid(test, ops, dtypes=(None,)):
     return cases
 
 
+def our_function(name):
+    """Ours where PyTorch's has another name, or none."""
+    return OURS.get(name) or getattr(functional, name, None) or getattr(vt.Tensor, name)
+
+
 def functions(op):
     """Our function for an operator and PyTorch's."""
     if op.name in PEERS:
-        return OURS.get(op.name) or getattr(vt.Tensor, op.name), PEERS[op.name]
+        return our_function(op.name), PEERS[op.name]
     for surface, (our_home, peer_home) in SURFACES.items():
         if surface in (op.surfaces or ("Tensor",)):
             # PyTorch has some as functions only, or as methods only.

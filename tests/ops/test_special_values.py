@@ -23,7 +23,7 @@ from .oracle import (
 from .samples import DTYPES, FLOATING, INTEGRAL
 
 # PyTorch's own paths disagree about the sign of some of these zeros (by dtype, or by length).
-UNSIGNED = {"maximum", "minimum", "gelu"}
+UNSIGNED = {"maximum", "minimum", "gelu", "bias_gelu"}
 INF, NAN = float("inf"), float("nan")
 REAL = (torch.bool, *INTEGRAL, *FLOATING)
 POINTWISE = [op for op in OPS.values() if op.kind == "pointwise"] + [OPS["pow"], OPS["silu"]]

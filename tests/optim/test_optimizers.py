@@ -270,3 +270,72 @@ def test_copy_of_an_optimizer_with_its_model():
     other_model, other = copy.deepcopy((model, optimizer))
     assert other.param_groups[0]["params"][0] is other_model.weight
     assert "exp_avg" in other.state[other_model.weight]
+
+
+MUON = [
+    {},
+    {"lr": 0.1, "nesterov": False, "weight_decay": 0.0},
+    {"lr": 0.02, "momentum": 0.3, "adjust_lr_fn": "match_rms_adamw"},
+    {"lr": 0.02, "ns_coefficients": (2.0, -1.5, 0.5), "ns_steps": 3, "adjust_lr_fn": "original"},
+]
+
+
+@pytest.mark.parametrize("options", MUON)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_muon(options, dtype):
+    generator = np.random.default_rng(3)
+    shapes = [(24, 16), (16, 24), (24, 16), (8, 8)]
+    start = [generator.normal(size=s).astype(dtype) for s in shapes]
+    steps = [[generator.normal(size=s).astype(dtype) for s in shapes] for _ in range(3)]
+    results = []
+    for lib in (vt, torch):
+        params = [lib.nn.Parameter(lib.from_numpy(v.copy())) for v in start]
+        optimizer = lib.optim.Muon(params, **options)
+        for step in steps:
+            for p, v in zip(params, step, strict=True):
+                p.grad = lib.from_numpy(v.copy())
+            params[3].grad = None if step is steps[1] else params[3].grad
+            optimizer.step()
+        results.append((params, optimizer))
+    (ours, optimizer), (theirs, peer) = results
+    # The orthogonal matrices are made in bfloat16, each element within a few units of its last place.
+    step_size = options.get("lr", 1e-3) * (5 if "match" in str(options) else 2)
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(
+            mine.detach().numpy(), other.detach().numpy(), rtol=0, atol=0.03 * step_size
+        )
+        np.testing.assert_allclose(
+            optimizer.state[mine]["momentum_buffer"].numpy(),
+            peer.state[other]["momentum_buffer"].numpy(),
+            rtol=1e-5 if dtype == np.float32 else 1e-12,
+            atol=1e-6 if dtype == np.float32 else 1e-13,
+        )
+    assert optimizer.state_dict()["param_groups"] == [
+        {k: v for k, v in peer.state_dict()["param_groups"][0].items() if k in optimizer.defaults}
+        | {"params": [0, 1, 2, 3]}
+    ]
+
+
+def test_muon_makes_steps_orthogonal():
+    w = vt.nn.Parameter(vt.zeros(8, 32))
+    w.grad = vt.randn(8, 32)
+    vt.optim.Muon([w], lr=1.0, weight_decay=0.0).step()
+    singular = np.linalg.svd(w.detach().numpy(), compute_uv=False)
+    assert 0.5 < singular.min() and singular.max() < 1.5
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"lr": -1.0}, "Learning rate"),
+        ({"momentum": -0.1}, "momentum"),
+        ({"weight_decay": -0.1}, "weight decay"),
+        ({"adjust_lr_fn": "x"}, "not supported"),
+    ],
+)
+def test_muon_refuses(options, text):
+    for lib in (vt, torch):
+        with pytest.raises(ValueError, match=text):
+            lib.optim.Muon([lib.nn.Parameter(lib.zeros(2, 2))], **options)
+        with pytest.raises(ValueError, match="2D"):
+            lib.optim.Muon([lib.nn.Parameter(lib.zeros(2))])

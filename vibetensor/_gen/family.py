@@ -32,6 +32,7 @@ from vibetensor.ops.checks cimport *
 from vibetensor.ops.composites cimport *
 from vibetensor.ops.entries cimport *
 from vibetensor.ops.formulas cimport *
+from vibetensor.ops.fused cimport *
 from vibetensor.ops.support cimport *
 from vibetensor.ops.manual cimport *
 from vibetensor.ops.support import install_method, publish

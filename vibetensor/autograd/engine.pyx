@@ -445,6 +445,7 @@ cdef list run_backward(tuple roots, tuple gradients, bint retain_graph, bint cre
     cdef uint32_t excluded = vt_tls.excluded
     cdef uint64_t unneeded = vt_tls.unneeded  # of the node whose backward runs this one
     cdef uint32_t autocast = vt_autocast_exchange(0)  # gradients have the dtypes of the forward
+    cdef uint32_t retaining = vt_tls.retaining
     cdef GraphTask task
     cdef Tensor t
     cdef vt_edge* e
@@ -463,6 +464,7 @@ cdef list run_backward(tuple roots, tuple gradients, bint retain_graph, bint cre
             incref(e.target)
             task.num_roots += 1
         task.retain = retain_graph
+        vt_tls.retaining = retain_graph
         if create_graph:
             vt_tls.excluded &= ~<uint32_t>KEYS_AUTOGRAD
         else:
@@ -478,6 +480,7 @@ cdef list run_backward(tuple roots, tuple gradients, bint retain_graph, bint cre
         vt_tls.excluded = excluded
         vt_tls.unneeded = unneeded
         vt_autocast_exchange(autocast)
+        vt_tls.retaining = retaining
         end_task(task)
     return results
 

@@ -41,6 +41,7 @@ typedef struct vt_tls_state {
   uint32_t included;  /* keys added to every dispatch */
   uint32_t excluded;  /* keys taken from every dispatch; no_grad sets the Autograd bit */
   uint32_t inference; /* 1 inside inference_mode */
+  uint32_t retaining; /* 1 inside a backward that keeps the graph */
   uint64_t
       unneeded; /* edges of the node that runs whose gradients nobody asked for (of the first 64) */
   uint32_t castable;                           /* `included`, with Autocast where it is on */

@@ -95,6 +95,7 @@ cdef extern from "core/state.h" nogil:
         uint32_t included
         uint32_t excluded
         uint32_t inference
+        uint32_t retaining
         uint64_t unneeded
         uint8_t autocast_devices
         bint autocast_uncached

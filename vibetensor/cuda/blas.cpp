@@ -45,7 +45,10 @@ bool uses_tf32(int dtype) {
   return kTypes[dtype].tf32 && __atomic_load_n(&vt_cuda_allow_tf32, __ATOMIC_RELAXED);
 }
 
-bool has_bias(uint32_t epilogue) { return (epilogue & kLtEpilogueBias) != 0; }
+bool has_bias(uint32_t epilogue) {
+  constexpr uint32_t kBGrad = 16;
+  return (epilogue & (kLtEpilogueBias | kBGrad | kLtEpilogueBGradB)) != 0;
+}
 bool has_aux(uint32_t epilogue) { return (epilogue & 128) != 0; }
 
 // A factor as cuBLASLt reads it: of the scale type, from host memory.

@@ -44,8 +44,10 @@ struct Gemm {
   int64_t d_ld, d_batch;
   GemmFactor alpha, beta;
   uint32_t epilogue; /* LtEpilogue */
-  const void *bias;  /* n elements of out_dtype, 16-byte aligned */
-  void *aux;         /* m x n of out_dtype in rows, aux_ld a multiple of 8 */
+  /* n elements of out_dtype, 16-byte aligned: read, or, by an epilogue with BGrad, written (BGradB
+   * writes m: the sums of the rows of A). */
+  const void *bias;
+  void *aux; /* m x n of out_dtype in rows, aux_ld a multiple of 8 */
   int64_t aux_ld;
 };
 

@@ -20,7 +20,7 @@ struct Desc {
   int compute, scale_type;
   int32_t trans_a = 0, trans_b = 0;
   uint32_t epilogue = kLtEpilogueNone;
-  const void *bias = nullptr;
+  void *bias = nullptr;
   void *aux = nullptr;
   int64_t aux_ld = 0;
 };
@@ -172,6 +172,9 @@ int heuristic(void *, void *desc, void *a, void *b, void *c, void *d, void *pref
 }
 
 bool has_bias(uint32_t epilogue) { return (epilogue & kLtEpilogueBias) != 0; }
+bool writes_bias(uint32_t epilogue) {
+  return epilogue == kLtEpilogueDGeluBGrad || epilogue == kLtEpilogueBGradB;
+}
 
 int matmul(void *, void *desc, const void *, const void *a, void *a_layout, const void *b,
            void *b_layout, const void *beta, const void *c, void *c_layout, void *d, void *d_layout,
@@ -184,15 +187,16 @@ int matmul(void *, void *desc, const void *, const void *a, void *a_layout, cons
   const int64_t inner = operation.trans_a ? first.rows : first.cols;
   if (inner >= kLongInner && (!workspace || workspace_bytes < kWorkspace)) return kLtInvalidValue;
   const void *reads[5] = {a, b};
-  void *writes[3] = {d};
+  void *writes[4] = {d};
   int num_reads = 2, num_writes = 1;
   const double *wide = static_cast<const double *>(beta);
   const float *narrow = static_cast<const float *>(beta);
   const bool reads_c = operation.compute == kLtCompute64F ? wide[0] != 0 : narrow[0] != 0;
   if (reads_c) reads[num_reads++] = c;
   if (has_bias(operation.epilogue)) reads[num_reads++] = operation.bias;
+  if (writes_bias(operation.epilogue)) writes[num_writes++] = operation.bias;
   if (operation.aux) {
-    if (operation.epilogue == kLtEpilogueDGelu) {
+    if (operation.epilogue == kLtEpilogueDGelu || operation.epilogue == kLtEpilogueDGeluBGrad) {
       reads[num_reads++] = operation.aux;
     } else {
       writes[num_writes++] = operation.aux;

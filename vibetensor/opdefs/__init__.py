@@ -30,7 +30,8 @@ OPS: dict[str, Op] = {}
 
 # Families of declarations, in the order they are loaded; each becomes one compiled module.
 FAMILIES = (
-    "pointwise", "reduction", "view", "creation", "index", "linalg", "nn", "attention", "optim", "composite"
+    "pointwise", "reduction", "view", "creation", "index", "linalg", "nn", "attention", "fused",
+    "optim", "composite",
 )
 
 BOOL = ("bool",)

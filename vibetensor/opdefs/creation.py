@@ -228,27 +228,6 @@ def _(input, num_samples, replacement, generator):
     )
 
 
-@kernel("dropout", values=("float p", *RANDOM), surfaces=(), exact=True)
-def _dropout(
-    input: Tensor, p: float, *, generator: Generator | None = None
-) -> tuple[Tensor, Tensor]:
-    """Zeroes elements with probability `p`, scales the others by ``1 / (1 - p)``; and the mask of
-    those kept."""
-
-
-@_dropout.prepare
-def _(input, p, generator):
-    check_floating("dropout", input)
-    seed, offset = philox(input, generator, PHILOX_UNIFORM)
-    input = contiguous(input)
-    return tensor_new_like(input, input.dtype), tensor_new_like(input, VT_BOOL)
-
-
-@_dropout.grad
-def _(grad, result1, p):
-    return masked_scale(grad, result1, p)
-
-
 # --- copies ----------------------------------------------------------------------------------------------
 
 @manual(surfaces=("Tensor",))

@@ -68,6 +68,40 @@ def addmm(
     )
 
 
+@kernel("addmm", surfaces=(), values=("scalar beta", "scalar alpha"), node="Baddbmm")
+def _baddbmm(
+    input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Scalar = 1, alpha: Scalar = 1
+) -> Tensor:
+    """``beta * input + alpha * batch1 @ batch2`` for `input` of the product's shape."""
+
+
+@_baddbmm.prepare
+def _(input, batch1, batch2, beta, alpha):
+    return matrix_output(batch1, batch2)
+
+
+@_baddbmm.grad
+def _(grad, batch1, batch2, beta, alpha):
+    return (
+        scaled(grad, beta),
+        scaled(bmm(grad, adjoint(batch2)), alpha),
+        scaled(bmm(adjoint(batch1), grad), alpha),
+    )
+
+
+@composite(surfaces=("vt", "Tensor", "out"))
+def baddbmm(
+    input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Scalar = 1, alpha: Scalar = 1
+) -> Tensor:
+    """``beta * input + alpha * batch1 @ batch2`` for batches of matrices, (b, n, k) and (b, k, m); `input`
+    broadcasts, and is ignored for ``beta=0``."""
+    check_baddbmm(input, batch1, batch2)
+    return _baddbmm(
+        expand(input, (batch1.sizes[0], batch1.sizes[1], batch2.sizes[2])), batch1, batch2,
+        beta=beta, alpha=alpha,
+    )
+
+
 @composite(surfaces=("vt", "Tensor", "out"), operators=("__matmul__",))
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """The matrix product; vectors are rows or columns, leading dimensions broadcast.

@@ -32,6 +32,15 @@ def _sgd_(
     is not zero."""
 
 
+@manual(surfaces=(), kernel="muon")
+def _muon_(
+    grads: list[Tensor], momentum_buffers: list[Tensor], updates: list[Tensor], momentum: float,
+    nesterov: bool,
+) -> list[Tensor]:
+    """Moves `momentum_buffers` towards `grads` by ``1 - momentum``, and writes to `updates` what Muon makes
+    orthogonal: the buffers, or with `nesterov` the point that far on the way from the gradients to them."""
+
+
 @manual(surfaces=(), kernel="grad_norm")
 def _grad_norm(grads: list[Tensor], norm_type: float) -> Tensor:
     """The norm of all elements of all `grads`, a 0-d tensor."""

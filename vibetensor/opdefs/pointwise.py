@@ -488,6 +488,57 @@ def _(grad, grad_output, input):
     return silu_backward(grad, input), grad * grad_output * silu_second_derivative(input)
 
 
+@pointwise(
+    {"none": "bias_gelu_erf", "tanh": "bias_gelu_tanh"}, dtypes=FLOATING, surfaces=("nn.functional",)
+)
+def bias_gelu(input: Tensor, bias: Tensor, *, approximate: str = "none") -> Tensor:
+    """``gelu(input + bias, approximate)``; the two broadcast."""
+
+
+@bias_gelu.grad
+def _(grad, input, bias, approximate):
+    slope = bias_gelu_backward(grad, input, bias, approximate)
+    return slope, slope
+
+
+@pointwise(
+    {"none": "bias_gelu_erf_backward", "tanh": "bias_gelu_tanh_backward"}, dtypes=FLOATING,
+    surfaces=(),
+)
+def bias_gelu_backward(
+    grad_output: Tensor, input: Tensor, bias: Tensor, approximate: str = "none"
+) -> Tensor:
+    """`grad_output` times the derivative of gelu at ``input + bias``."""
+
+
+@bias_gelu_backward.grad
+def _(grad, grad_output, input, bias, approximate):
+    curve = grad * grad_output * gelu_second_derivative(input + bias, approximate)
+    return bias_gelu_backward(grad, input, bias, approximate), curve, curve
+
+
+@pointwise("bias_silu", dtypes=FLOATING, surfaces=("nn.functional",))
+def bias_silu(input: Tensor, bias: Tensor) -> Tensor:
+    """``silu(input + bias)``; the two broadcast."""
+
+
+@bias_silu.grad
+def _(grad, input, bias):
+    slope = bias_silu_backward(grad, input, bias)
+    return slope, slope
+
+
+@pointwise("bias_silu_backward", dtypes=FLOATING, surfaces=())
+def bias_silu_backward(grad_output: Tensor, input: Tensor, bias: Tensor) -> Tensor:
+    """`grad_output` times the derivative of silu at ``input + bias``."""
+
+
+@bias_silu_backward.grad
+def _(grad, grad_output, input, bias):
+    curve = grad * grad_output * silu_second_derivative(input + bias)
+    return bias_silu_backward(grad, input, bias), curve, curve
+
+
 # --- comparisons -----------------------------------------------------------------------------------------
 
 @pointwise("eq", dtypes=ALL, result="bool", operators=("__eq__",))

@@ -37,6 +37,7 @@ cdef int check_same_dtype(str op, Tensor a, Tensor b) except -1
 cdef int check_mm(str op, Tensor a, Tensor b) except -1
 cdef int check_bmm(str op, Tensor a, Tensor b) except -1
 cdef int check_addmm(Tensor input, Tensor a, Tensor b) except -1
+cdef int check_baddbmm(Tensor input, Tensor a, Tensor b) except -1
 cdef int check_linear(Tensor input, Tensor weight, Tensor bias) except -1
 cdef int check_cross_entropy(Tensor input, Tensor target, Tensor weight) except -1
 cdef int check_embedding(Tensor weight, Tensor indices) except -1

@@ -266,6 +266,16 @@ cdef int check_addmm(Tensor input, Tensor a, Tensor b) except -1:
     return 0
 
 
+cdef int check_baddbmm(Tensor input, Tensor a, Tensor b) except -1:
+    check_bmm("baddbmm", a, b)
+    if input.dtype != a.dtype:
+        raise RuntimeError(
+            f"Input dtypes must be the same, got: input {dtype_scalar_name(input.dtype)}, batch1: "
+            f"{dtype_scalar_name(a.dtype)}, batch2: {dtype_scalar_name(b.dtype)}"
+        )
+    return 0
+
+
 cdef int check_linear(Tensor input, Tensor weight, Tensor bias) except -1:
     if input.sizes[input.ndim - 1] != weight.sizes[1]:
         raise RuntimeError(

@@ -14,7 +14,8 @@ from vibetensor.core.types cimport *
 from vibetensor.core.views cimport wrap_dim, wrap_new_dim
 from vibetensor.ops.arguments cimport ints_arg, number_tensor_arg, scalar_arg
 from vibetensor.ops.checks cimport (
-    check_condition, check_integer_power, check_normalized_shape, default_epsilon, new_zeros,
+    PHILOX_UNIFORM, check_condition, check_integer_power, check_normalized_shape, default_epsilon,
+    new_zeros, philox,
 )
 from vibetensor.ops.entries cimport *
 from vibetensor.ops.formulas cimport affine, trailing_dims
@@ -660,5 +661,6 @@ cdef Tensor dropout_composite(Tensor input, double p, bint training, bint inplac
             f"result type Float can't be cast to the desired output type "
             f"{dtype_scalar_name(input.dtype)}"
         )
-    out = <Tensor>op__dropout(input, p, None)[0]
+    seed, offset = philox(input, None, PHILOX_UNIFORM)
+    out = op__dropout(input, None, p, seed, offset)
     return op_copy_(input, out, False) if inplace else out

@@ -11,7 +11,6 @@ cdef object pow_backward_base(Tensor grad, Tensor input, Tensor exponent)
 cdef object pow_backward_exponent(Tensor grad, Tensor input, Tensor exponent, Tensor result)
 cdef object gelu_second_derivative(Tensor input, int approximate)
 cdef object silu_second_derivative(Tensor input)
-cdef object masked_scale(Tensor grad, Tensor mask, double p)
 cdef object scaled(object t, object factor)
 # --- reductions ---
 cdef object expand_reduced(object grad, tuple shape, object dim, bint keepdim)
@@ -35,6 +34,7 @@ cdef object unbind_backward(tuple grads, tuple shape, int dtype, int64_t dim)
 # --- matrix products ---
 cdef object adjoint(Tensor t)
 cdef tuple linear_backward(Tensor grad, Tensor input, Tensor weight, tuple wanted)
+cdef tuple parameter_gradients(Tensor grad, Tensor rows, bint weight, bint bias)
 # --- networks ---
 cdef tuple trailing_dims(Tensor t, int64_t n)
 cdef object affine(object t, Tensor weight, Tensor bias)

@@ -65,10 +65,6 @@ cdef object silu_second_derivative(Tensor input):
     return slope * (2 + input * (1 - s * 2))
 
 
-cdef object masked_scale(Tensor grad, Tensor mask, double p):
-    return grad * mask * (1 / (1 - p) if p < 1 else 0.0)
-
-
 cdef object scaled(object t, object factor):
     return t if factor == 1 else t * factor
 
@@ -299,10 +295,21 @@ cdef object adjoint(Tensor t):
 cdef tuple linear_backward(Tensor grad, Tensor input, Tensor weight, tuple wanted):
     """Over rows: (n, out) gradients, (n, in) inputs, (out, in) weights."""
     rows = op_reshape(input, (-1, weight.sizes[1])) if input.ndim != 2 else input
+    grad_weight, grad_bias = parameter_gradients(grad, rows, wanted[1], wanted[2])
     return (
         op_view(op_mm(grad, op_conj(weight)), tensor_shape(input)) if wanted[0] else None,
-        op_mm(op_transpose(grad, 0, 1), op_conj(rows)) if wanted[1] else None,
-        op_sum(grad, 0, False, -1) if wanted[2] else None,
+        grad_weight, grad_bias,
+    )
+
+
+cdef tuple parameter_gradients(Tensor grad, Tensor rows, bint weight, bint bias):
+    """The gradients of a linear layer by its weight and bias, None where not wanted; on CUDA of one
+    product."""
+    if weight and bias and grad.device_type == VT_CUDA and grad.dtype < VT_C64 and not vt_grad_enabled():
+        return op_linear_backward_parameters(grad, rows)
+    return (
+        op_mm(op_transpose(grad, 0, 1), op_conj(rows)) if weight else None,
+        op_sum(grad, 0, False, -1) if bias else None,
     )
 
 

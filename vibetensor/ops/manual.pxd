@@ -33,6 +33,8 @@ cdef tuple manual__adamw_(tuple params, tuple grads, tuple exp_avgs, tuple exp_a
 cdef tuple manual__sgd_(tuple params, tuple grads, tuple momentum_buffers, double lr, double momentum,
                         double dampening, double weight_decay, bint nesterov, bint maximize,
                         bint first, tuple numbers, Tensor found_inf)
+cdef tuple manual__muon_(tuple grads, tuple momentum_buffers, tuple updates, double momentum,
+                         bint nesterov)
 cdef Tensor manual__grad_norm(tuple grads, double norm_type)
 cdef tuple manual__scale_(tuple tensors, Tensor scale)
 cdef tuple manual__amp_foreach_non_finite_check_and_unscale_(tuple tensors, Tensor found_inf,

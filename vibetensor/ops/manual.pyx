@@ -418,6 +418,17 @@ cdef tuple manual__sgd_(tuple params, tuple grads, tuple momentum_buffers, doubl
     return params
 
 
+cdef tuple manual__muon_(tuple grads, tuple momentum_buffers, tuple updates, double momentum,
+                         bint nesterov):
+    cdef vt_value values[5]
+    check_lists("_muon_", grads, (momentum_buffers, updates))
+    float_value(momentum, &values[3])
+    int_value(nesterov, &values[4])
+    update(b"_muon_", OP__muon_, (momentum_buffers, updates), [grads, momentum_buffers, updates],
+           values, 3)
+    return updates
+
+
 cdef Tensor manual__grad_norm(tuple grads, double norm_type):
     cdef vt_value values[2]
     cdef vt_array array

@@ -292,4 +292,12 @@ vt_status cross_entropy_backward_cpu(const vt_array *a, const vt_value *v, vt_co
       a[1].dtype, [&](auto tag) { return backward<typename decltype(tag)::type>(a, v); });
 }
 
+// arrays: logits, grad, target, lse, total_weight. The gradient by the logits takes their place. values: as
+// the forward's.
+vt_status cross_entropy_gradient_cpu(const vt_array *a, const vt_value *v, vt_context *ctx) {
+  constexpr vt_array kNoWeight = {nullptr, nullptr, nullptr, 0, -1, 0, 0, 0, 0};
+  const vt_array arrays[] = {a[1], a[0], a[2], kNoWeight, a[3], a[4], a[0]};
+  return cross_entropy_backward_cpu(arrays, v, ctx);
+}
+
 }  // namespace VT_NS

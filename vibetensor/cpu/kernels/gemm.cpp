@@ -288,20 +288,47 @@ vt_status gemm(const Product &p) {
 
 namespace {
 
-MatrixRef matrix_of(const vt_array &x) { return {x.data, x.strides[0], x.strides[1]}; }
+// The last two dimensions.
+MatrixRef matrix_of(const vt_array &x) {
+  const int64_t *s = x.strides + x.ndim - 2;
+  return {x.data, s[0], s[1]};
+}
 
 Product product_of(const vt_array &a, const vt_array &b, const vt_array &out) {
+  const int d = out.ndim - 2;
   Product p;
   p.dtype = out.dtype;
-  p.m = a.sizes[0];
-  p.k = a.sizes[1];
-  p.n = b.sizes[1];
+  p.m = a.sizes[d];
+  p.k = a.sizes[d + 1];
+  p.n = b.sizes[d + 1];
   p.a = matrix_of(a);
   p.b = matrix_of(b);
   p.c = out.data;
-  p.c_row = out.strides[0];
-  p.c_col = out.strides[1];
+  p.c_row = out.strides[d];
+  p.c_col = out.strides[d + 1];
   return p;
+}
+
+// Runs the product item(i) for all i below `batch`; `first` is one of them.
+template <class F>
+vt_status gemm_batch(const Product &first, int64_t batch, const F &item) {
+  const int64_t work = max_of(int64_t(1), first.m * first.n * max_of(first.k, int64_t(1)));
+  vt_status status = VT_OK;
+  // A few large products are each spread over the threads; many are shared out whole.
+  if (batch < vt_get_num_threads() && work > kGrainWork) {
+    for (int64_t i = 0; i < batch && status == VT_OK; i++) status = gemm(item(i));
+    return status;
+  }
+  parallel_for(batch, max_of(int64_t(1), kGrainWork / work), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      const vt_status s = gemm_serial(item(i));
+      if (s != VT_OK) {
+        __atomic_store_n(&status, s, __ATOMIC_RELAXED);
+        return;
+      }
+    }
+  });
+  return status;
 }
 
 }  // namespace
@@ -311,14 +338,31 @@ vt_status mm_cpu(const vt_array *arrays, const vt_value *, vt_context *) {
   return gemm(product_of(arrays[0], arrays[1], arrays[2]));
 }
 
-// arrays: input (m, n), a (m, k), b (k, n), out (m, n); values: beta, alpha. out may be input.
+// arrays: input (m, n), a (m, k), b (k, n), out (m, n), or batches of them; values: beta, alpha. out may be
+// input.
 vt_status addmm_cpu(const vt_array *arrays, const vt_value *values, vt_context *) {
-  Product p = product_of(arrays[1], arrays[2], arrays[3]);
+  const vt_array &input = arrays[0], &a = arrays[1], &b = arrays[2], &out = arrays[3];
+  Product p = product_of(a, b, out);
   p.beta = factor_of(values[0]);
   p.alpha = factor_of(values[1]);
   // A zero factor means that input is not read, so that its nan and inf do not count.
-  if (p.beta.re != 0 || p.beta.im != 0) p.init = matrix_of(arrays[0]);
-  return gemm(p);
+  if (p.beta.re != 0 || p.beta.im != 0) p.init = matrix_of(input);
+  if (out.ndim == 2) return gemm(p);
+  const int size = dtype_size(out.dtype);
+  return gemm_batch(p, out.sizes[0], [&](int64_t i) {
+    Product q = p;
+    q.a.data = a.data + i * a.strides[0] * size;
+    q.b.data = b.data + i * b.strides[0] * size;
+    q.c = out.data + i * out.strides[0] * size;
+    if (p.init.data) q.init.data = input.data + i * input.strides[0] * size;
+    return q;
+  });
+}
+
+// arrays: out (m, n), a (m, k), b (k, n); values: beta, alpha. out = beta out + alpha a b.
+vt_status addmm_into_cpu(const vt_array *arrays, const vt_value *values, vt_context *ctx) {
+  const vt_array with_out[] = {arrays[0], arrays[1], arrays[2], arrays[0]};
+  return addmm_cpu(with_out, values, ctx);
 }
 
 // arrays: input (rows, in), weight (out, in), bias (out) or none, out (rows, out).
@@ -341,42 +385,15 @@ vt_status linear_cpu(const vt_array *arrays, const vt_value *, vt_context *) {
 // arrays: a (batch, m, k), b (batch, k, n), out (batch, m, n).
 vt_status bmm_cpu(const vt_array *arrays, const vt_value *, vt_context *) {
   const vt_array &a = arrays[0], &b = arrays[1], &out = arrays[2];
-  const int64_t batch = out.sizes[0];
+  const Product first = product_of(a, b, out);
   const int size = dtype_size(out.dtype);
-  Product first;
-  first.dtype = out.dtype;
-  first.m = a.sizes[1];
-  first.k = a.sizes[2];
-  first.n = b.sizes[2];
-  first.a = {a.data, a.strides[1], a.strides[2]};
-  first.b = {b.data, b.strides[1], b.strides[2]};
-  first.c = out.data;
-  first.c_row = out.strides[1];
-  first.c_col = out.strides[2];
-  const auto item = [&](int64_t i) {
+  return gemm_batch(first, out.sizes[0], [&](int64_t i) {
     Product p = first;
     p.a.data = a.data + i * a.strides[0] * size;
     p.b.data = b.data + i * b.strides[0] * size;
     p.c = out.data + i * out.strides[0] * size;
     return p;
-  };
-  const int64_t work = max_of(int64_t(1), first.m * first.n * max_of(first.k, int64_t(1)));
-  vt_status status = VT_OK;
-  // A few large products are each spread over the threads; many are shared out whole.
-  if (batch < vt_get_num_threads() && work > kGrainWork) {
-    for (int64_t i = 0; i < batch && status == VT_OK; i++) status = gemm(item(i));
-    return status;
-  }
-  parallel_for(batch, max_of(int64_t(1), kGrainWork / work), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++) {
-      const vt_status s = gemm_serial(item(i));
-      if (s != VT_OK) {
-        __atomic_store_n(&status, s, __ATOMIC_RELAXED);
-        return;
-      }
-    }
   });
-  return status;
 }
 
 }  // namespace VT_NS

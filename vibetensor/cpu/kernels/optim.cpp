@@ -210,6 +210,54 @@ vt_status sgd_cpu(const vt_array *, const vt_value *v, vt_context *) {
   return VT_OK;
 }
 
+// ---- Muon's momentum ----
+
+namespace {
+
+// On the way from a to b, from whichever end is nearer.
+template <class A>
+VT_INLINE A between(A a, A b, A weight) {
+  return weight < A(0.5) ? a + weight * (b - a) : b - (b - a) * (A(1) - weight);
+}
+
+template <class T>
+void muon_part(const vt_value *v, int64_t k, int64_t begin, int64_t end) {
+  using A = acc_t<T>;
+  using C = loop_t<T>;
+  const A momentum = static_cast<A>(v[3].re), fresh = static_cast<A>(1.0 - v[3].re);
+  const bool nesterov = v[4].i != 0;
+  Operand<T> grads(v[0].arrays[k]), buffers(v[1].arrays[k]), updates(v[2].arrays[k]);
+  const int64_t step = step_of(end - begin, grads, buffers, updates);
+  for (int64_t i = begin; i < end; i += step) {
+    const int64_t n = min_of(step, end - i);
+    const C *g = grads.load(i, n);
+    C *b = buffers.load(i, n), *u = updates.target(i);
+#pragma omp simd
+    for (int64_t j = 0; j < n; j++) {
+      const A grad = get(g[j]);
+      put(b[j], between(A(get(b[j])), grad, fresh));
+      put(u[j], nesterov ? between(grad, A(get(b[j])), momentum) : A(get(b[j])));
+    }
+    buffers.store(i, n, b);
+    updates.store(i, n, u);
+  }
+}
+
+}  // namespace
+
+// No arrays; lists grads, momentum buffers, updates (written), then momentum, nesterov. The buffers move
+// towards the gradients; the updates are they, or a look ahead.
+vt_status muon_cpu(const vt_array *, const vt_value *v, vt_context *) {
+  const vt_status status = check_floating(v[0]);
+  if (status != VT_OK) return status;
+  for_parts(v[0], [&](int64_t k, int64_t begin, int64_t end) {
+    dispatch<kFloating>(v[0].arrays[k].dtype, [&](auto tag) {
+      muon_part<typename decltype(tag)::type>(v, k, begin, end);
+    });
+  });
+  return VT_OK;
+}
+
 // ---- norm ----
 
 namespace {

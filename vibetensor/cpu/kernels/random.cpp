@@ -219,49 +219,65 @@ vt_status randint_cpu(const vt_array *a, const vt_value *v, vt_context *) {
 
 namespace {
 
-// A product, as in the composite form, so that a dropped NaN stays one.
-template <class A>
-VT_INLINE void drop(const uint32_t *words, int64_t n, uint32_t last_kept, uint8_t any, A scale,
-                    const A *x, A *y, uint8_t *mask) {
-  fill_choice(words, n, last_kept, any, mask);
+// y = x, scaled where a word is at most last_kept and times 0 elsewhere: a dropped NaN stays one.
+template <class A, class X>
+VT_INLINE void drop(const uint32_t *words, int64_t n, uint32_t last_kept, A scale, const X *x,
+                    A *y) {
 #pragma omp simd
-  for (int64_t i = 0; i < n; i++) y[i] = x[i] * (mask[i] ? scale : A(0));
+  for (int64_t i = 0; i < n; i++) y[i] = A(x[i]) * (words[i] <= last_kept ? scale : A(0));
+}
+
+// T is the type of the input, R that of residual and output.
+template <class T, class R>
+void dropout(const vt_array *a, double p, Draw where) {
+  using A = acc_t<R>;
+  using X = acc_t<T>;
+  const double keep = 1.0 - p;
+  const uint64_t threshold = bernoulli_threshold(keep);
+  const uint32_t last_kept = static_cast<uint32_t>(threshold - 1);
+  const A scale = threshold == 0 ? A(0) : static_cast<A>(1.0 / keep);
+  const bool adds = given(a[1]);
+  const Runs<T> input(a[0]);
+  const Runs<R> residual(adds ? a[1] : a[2]), out(a[2]);
+  parallel_for(div_up(a[2].numel, 4), 32 * kChunkBlocks, [&](int64_t first, int64_t last) {
+    alignas(64) uint32_t words[kChunkWords];
+    alignas(64) X input_room[kChunkWords];
+    alignas(64) A residual_room[kChunkWords], out_room[kChunkWords];
+    for (int64_t block = first; block < last; block += kChunkBlocks) {
+      const int64_t n = min_of(kChunkBlocks, last - block), begin = 4 * block;
+      const int64_t count = min_of(4 * n, a[2].numel - begin);
+      philox_words(where.seed, where.offset + static_cast<uint64_t>(block), n, words);
+      const X *x = input.read(begin, count, input_room);
+      A *y = out.target(begin, out_room);
+      drop(words, count, last_kept, scale, x, y);
+      if (adds) {
+        const A *r = residual.read(begin, count, residual_room);
+#pragma omp simd
+        for (int64_t i = 0; i < count; i++) y[i] = r[i] + y[i];
+      }
+      out.write(begin, count, y);
+    }
+  });
 }
 
 }  // namespace
 
-// input, out, mask (bool or uint8; 1 where an element is kept); p, seed, offset.
-// out = input * mask / (1 - p).
+// input, residual?, out; p, seed, offset. out = residual + input * mask / (1 - p), the mask drawn and not
+// kept. The input may be of a half type where the others are float32.
 vt_status dropout_cpu(const vt_array *a, const vt_value *v, vt_context *) {
-  const double keep = 1.0 - v[0].re;
-  const uint64_t threshold = bernoulli_threshold(keep);
-  const uint32_t last_kept = static_cast<uint32_t>(threshold - 1);
-  const uint8_t any = threshold > 0;
+  const double p = v[0].re;
   const Draw where = draw_of(v + 1);
-  const int64_t numel = a[0].numel;
-  return dispatch<kFloating>(a[0].dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    using A = acc_t<T>;
-    const A scale = keep == 0.0 ? A(0) : static_cast<A>(1.0 / keep);
-    const Runs<T> input(a[0]), out(a[1]);
-    const Runs<uint8_t> mask(a[2]);
-    parallel_for(div_up(numel, 4), 32 * kChunkBlocks, [&](int64_t first, int64_t last) {
-      alignas(64) uint32_t words[kChunkWords];
-      alignas(64) A input_room[kChunkWords], out_room[kChunkWords];
-      alignas(64) uint8_t mask_room[kChunkWords];
-      for (int64_t block = first; block < last; block += kChunkBlocks) {
-        const int64_t n = min_of(kChunkBlocks, last - block), begin = 4 * block;
-        const int64_t count = min_of(4 * n, numel - begin);
-        philox_words(where.seed, where.offset + static_cast<uint64_t>(block), n, words);
-        const A *x = input.read(begin, count, input_room);
-        A *y = out.target(begin, out_room);
-        uint8_t *m = mask.target(begin, mask_room);
-        drop(words, count, last_kept, any, scale, x, y, m);
-        out.write(begin, count, y);
-        mask.write(begin, count, m);
-      }
+  const int dtype = a[2].dtype;
+  if (given(a[1]) && a[1].dtype != dtype) return VT_ERROR_DTYPE;
+  if (a[0].dtype == dtype) {
+    return dispatch<kFloating>(dtype, [&](auto tag) {
+      using T = typename decltype(tag)::type;
+      dropout<T, T>(a, p, where);
     });
-  });
+  }
+  if (dtype != VT_F32) return VT_ERROR_DTYPE;
+  return dispatch<kHalves>(
+      a[0].dtype, [&](auto tag) { dropout<typename decltype(tag)::type, float>(a, p, where); });
 }
 
 }  // namespace VT_NS

@@ -138,7 +138,7 @@ extern "C" {
 
 // arrays: input, target (int64), weight?, then out, lse, total_weight. values: reduction,
 // ignore_index, label_smoothing. `lse` (contiguous, one per sample) and `total_weight` (one) have the
-// compute type; `out` is contiguous.
+// compute type; `out` is contiguous, and may have that type too where it is one number.
 vt_status cross_entropy_cuda(const vt_array *a, const vt_value *v, vt_context *ctx) {
   const vt_array &input = a[0], &out = a[3];
   const int dtype = input.dtype;
@@ -151,7 +151,7 @@ vt_status cross_entropy_cuda(const vt_array *a, const vt_value *v, vt_context *c
   f.out = reduction == kReductionNone ? nullptr : out.data;
   f.mean = reduction == kReductionMean;
   const int64_t count = a[4].numel;
-  if (count == 0) return finish(ctx, dtype, f);
+  if (count == 0) return finish(ctx, out.dtype, f);
 
   Samples x(ctx, input, true, Contiguous::kRead), target(ctx, a[1], false, Contiguous::kRead);
   const ClassWeights weights(ctx, a[2], classes, dtype);
@@ -178,7 +178,7 @@ vt_status cross_entropy_cuda(const vt_array *a, const vt_value *v, vt_context *c
   if (status != VT_OK) return status;
   f.partial = partial.as<char>();
   f.blocks = blocks;
-  return finish(ctx, dtype, f);
+  return finish(ctx, out.dtype, f);
 }
 
 // arrays: grad, input, target, weight?, lse, total_weight, then grad_input. values: as the
@@ -218,6 +218,14 @@ vt_status cross_entropy_backward_cuda(const vt_array *a, const vt_value *v, vt_c
       launch(ctx, backward_kernels[dtype], blocks_for(args.lines.count, groups.y),
              {groups.x, groups.y}, 0, args);
   return status == VT_OK ? dx.finish() : status;
+}
+
+// arrays: logits, grad, target, lse, total_weight. The gradient by the logits takes their place. values: as
+// the forward's.
+vt_status cross_entropy_gradient_cuda(const vt_array *a, const vt_value *v, vt_context *ctx) {
+  constexpr vt_array kNoWeight = {nullptr, nullptr, nullptr, 0, -1, 0, 0, 0, 0};
+  const vt_array arrays[] = {a[1], a[0], a[2], kNoWeight, a[3], a[4], a[0]};
+  return cross_entropy_backward_cuda(arrays, v, ctx);
 }
 
 }  // extern "C"

@@ -135,7 +135,7 @@ vt_status gemm_rows(const Product &p, vt_context *ctx) {
   g.alpha = p.alpha;
   g.beta = {0, 0};
   g.epilogue = p.epilogue;
-  g.bias = nullptr;
+  g.bias = p.bias_grad;
   g.aux = p.aux;
   g.aux_ld = p.aux_ld;
 

@@ -27,14 +27,20 @@ struct Product {
   // Added to every row: n elements of out_dtype, or none.
   const void *bias = nullptr;
   int64_t bias_stride = 1;
-  // Without the bias's part: kLtEpilogueNone, Relu, Gelu, GeluAux or DGelu. Those but None need C in
-  // rows, and no init beside a bias.
+  // Where DGeluBGrad (n elements) or BGradB (m) stores sums, 16-byte aligned.
+  void *bias_grad = nullptr;
+  // Without the bias's part: kLtEpilogueNone, Relu, Gelu, GeluAux, DGelu, DGeluBGrad or BGradB. Those but
+  // None need C in rows, and no init beside a bias.
   uint32_t epilogue = kLtEpilogueNone;
   void *aux = nullptr; /* m x n in rows, aux_ld a multiple of 8 */
   int64_t aux_ld = 0;
 };
 
 vt_status gemm(const Product &p, vt_context *ctx);
+
+// input (rows, in) times weight (out, in) transposed, plus a bias (out) where one is given.
+Product linear_of(const vt_array &input, const vt_array &weight, const vt_array &bias,
+                  const vt_array &out);
 
 // C = factor * X, or zeros without X, over batches of matrices.
 vt_status scale_matrices(int dtype, int64_t batch, int64_t m, int64_t n, void *c, int64_t c_row,

@@ -174,6 +174,7 @@ float *flag_of(const vt_value &v) {
 
 Kernels adam_kernels = {{"optim", "vt_adam_small"}, {"optim", "vt_adam_large"}};
 Kernels sgd_kernels = {{"optim", "vt_sgd_small"}, {"optim", "vt_sgd_large"}};
+Kernels muon_kernels = {{"optim", "vt_muon_small"}, {"optim", "vt_muon_large"}};
 Kernels norm_kernels = {{"optim", "vt_norm_small"}, {"optim", "vt_norm_large"}};
 Kernels scale_kernels = {{"optim", "vt_scale_small"}, {"optim", "vt_scale_large"}};
 Kernels unscale_kernels = {{"optim", "vt_unscale_small"}, {"optim", "vt_unscale_large"}};
@@ -245,6 +246,22 @@ vt_status sgd_cuda(const vt_array *, const vt_value *v, vt_context *ctx) {
         args.maximize = v[8].i != 0;
         args.first = v[9].i != 0;
         args.has_momentum = has_momentum;
+      },
+      nothing_more);
+}
+
+// No arrays; lists grads, momentum buffers, updates (written), then momentum, nesterov. The buffers move
+// towards the gradients; the updates are they, or a look ahead.
+vt_status muon_cuda(const vt_array *, const vt_value *v, vt_context *ctx) {
+  const vt_status status = check_floating(v[0]);
+  if (status != VT_OK) return status;
+  const Operands<3> operands = {{&v[0], &v[1], &v[2]},
+                                {Contiguous::kRead, Contiguous::kUpdate, Contiguous::kWrite}};
+  return run_lists<vt::MuonSmall, vt::MuonLarge>(
+      ctx, muon_kernels, operands,
+      [&](auto &args) {
+        args.momentum = v[3].re;
+        args.nesterov = v[4].i != 0;
       },
       nothing_more);
 }

@@ -24,6 +24,8 @@ KernelSet bernoulli_tensor_kernels("random", "vt_bernoulli_tensor");
 KernelSet randint_kernels("random", "vt_randint");
 KernelSet dropout_kernels("random", "vt_dropout");
 KernelSet attention_dropout_kernels("random", "vt_attention_dropout");
+Kernel dropout_half("random", "vt_dropout", "f16_f32");
+Kernel dropout_bfloat16("random", "vt_dropout", "bf16_f32");
 
 // A complex array is one of twice as many reals.
 int real_dtype(int dtype) { return dtype == VT_C64 ? VT_F32 : dtype == VT_C128 ? VT_F64 : dtype; }
@@ -140,36 +142,30 @@ vt_status randint_cuda(const vt_array *a, const vt_value *v, vt_context *ctx) {
   return status == VT_OK ? out.finish() : status;
 }
 
-// input, out, mask (bool or uint8; 1 where an element is kept); p, seed, offset.
-// out = input * mask / (1 - p).
+// input, residual?, out; p, seed, offset. out = residual + input * mask / (1 - p), the mask drawn and not
+// kept. The input may be of a half type where the others are float32.
 vt_status dropout_cuda(const vt_array *a, const vt_value *v, vt_context *ctx) {
-  const int dtype = a[0].dtype;
-  if (!in_set(kFloatingSet, dtype)) return VT_ERROR_DTYPE;
-  if (a[0].numel == 0) return VT_OK;
-  Contiguous input(ctx, a[0], Contiguous::kRead), out(ctx, a[1], Contiguous::kWrite),
-      mask(ctx, a[2], Contiguous::kWrite);
-  if (input.status() != VT_OK) return input.status();
-  if (out.status() != VT_OK) return out.status();
-  if (mask.status() != VT_OK) return mask.status();
-  const double keep = 1.0 - v[0].re;
-  const uint64_t threshold = vt::bernoulli_threshold(keep);
-  const uint32_t last_kept = static_cast<uint32_t>(threshold - 1);
-  const int32_t any = threshold > 0;
-  const PhiloxArgs where = philox_args(v + 1, ctx);
-  const Dim blocks = blocks_of(a[0].numel, VT_DRAW_32);
-  const char *const from = input.data();
-  vt_status status;
-  if (dtype == VT_F64) {
-    const double scale = keep == 0.0 ? 0.0 : 1.0 / keep;
-    status = launch(ctx, dropout_kernels[dtype], blocks, {kThreads}, 0, from, out.data(),
-                    mask.data(), a[0].numel, last_kept, any, scale, where);
-  } else {
-    const float scale = keep == 0.0 ? 0.0f : static_cast<float>(1.0 / keep);
-    status = launch(ctx, dropout_kernels[dtype], blocks, {kThreads}, 0, from, out.data(),
-                    mask.data(), a[0].numel, last_kept, any, scale, where);
+  const vt_array &input = a[0], &residual = a[1], &out = a[2];
+  const bool adds = residual.data != nullptr;
+  const bool mixed = input.dtype != out.dtype;
+  if (!in_set(kFloatingSet, input.dtype) || (adds && residual.dtype != out.dtype) ||
+      (mixed && (out.dtype != VT_F32 || input.dtype == VT_F64))) {
+    return VT_ERROR_DTYPE;
   }
-  if (status == VT_OK) status = out.finish();
-  return status == VT_OK ? mask.finish() : status;
+  if (out.numel == 0) return VT_OK;
+  Contiguous from(ctx, input, Contiguous::kRead), to(ctx, out, Contiguous::kWrite),
+      addend(ctx, residual, adds ? Contiguous::kRead : Contiguous::kNothing);
+  for (vt_status s : {from.status(), to.status(), addend.status()}) {
+    if (s != VT_OK) return s;
+  }
+  Kernel &kernel = !mixed                  ? dropout_kernels[input.dtype]
+                   : input.dtype == VT_F16 ? dropout_half
+                                           : dropout_bfloat16;
+  const vt_status status = launch(ctx, kernel, blocks_of(out.numel, VT_DRAW_32), {kThreads}, 0,
+                                  static_cast<const char *>(from.data()),
+                                  static_cast<const char *>(adds ? addend.data() : nullptr),
+                                  to.data(), out.numel, dropout_of(v, ctx));
+  return status == VT_OK ? to.finish() : status;
 }
 
 // query (B, H, ...; not read), out (B, H, Tq, Tk) float or double; dropout_p, seed, offset.
