@@ -1,4 +1,5 @@
-"""Settings of the CUDA backend: ``vibetensor.backends.cuda.matmul.allow_tf32``."""
+"""Settings of the CUDA backend: ``vibetensor.backends.cuda.matmul.allow_tf32``, and which ways to
+compute attention are allowed (:class:`vibetensor.nn.attention.SDPBackend` says what they are)."""
 
 from vibetensor.backends import _precision
 
@@ -31,3 +32,28 @@ class _Matmul:
 
 
 matmul = _Matmul()
+
+
+def _switch(name: str, backend: int):
+    """The functions that tell and set whether a backend of attention is allowed."""
+
+    def is_enabled() -> bool:
+        from vibetensor.ops import attention
+
+        return attention.is_enabled(backend)
+
+    def enable(enabled: bool) -> None:
+        from vibetensor.ops import attention
+
+        attention.enable(backend, bool(enabled))
+
+    is_enabled.__doc__ = f"Whether attention may be computed by {name}."
+    enable.__doc__ = f"Allow or forbid that attention is computed by {name}."
+    return is_enabled, enable
+
+
+# The numbers are SDPBackend's.
+math_sdp_enabled, enable_math_sdp = _switch("other operators", 0)
+flash_sdp_enabled, enable_flash_sdp = _switch("the fused kernels", 1)
+mem_efficient_sdp_enabled, enable_mem_efficient_sdp = _switch("products and a softmax kernel", 2)
+cudnn_sdp_enabled, enable_cudnn_sdp = _switch("cuDNN, which is not used", 3)

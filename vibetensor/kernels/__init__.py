@@ -28,7 +28,11 @@ def enable(enabled: bool = True) -> bool:
     bool
         What was set before.
     """
-    return bool(_launcher().enable(enabled))
+    before = bool(_launcher().enable(enabled))
+    from vibetensor.ops import attention
+
+    attention.forget_kernels()
+    return before
 
 
 def _launcher():

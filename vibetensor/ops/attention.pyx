@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 from vibetensor.core.dtype cimport dtype_scalar_name
 from vibetensor.core.random cimport philox_reserve
 from vibetensor.core.tensor cimport (
-    tensor_empty, tensor_empty_like, tensor_shape, tensor_update, tensor_wrap_number,
+    tensor_empty, tensor_shape, tensor_update, tensor_wrap_number,
 )
 from vibetensor.core.types cimport *
 from vibetensor.ops.checks cimport new_empty, new_zeros
@@ -26,7 +26,7 @@ cdef enum:
     EFFICIENT = 2
 
 cdef unsigned int enabled = 0b11111   # bits of SDPBackend
-cdef bint fused_kernels = False       # whether they can run here
+cdef int fused_kernels = -1           # whether they can run here; -1: not known yet
 
 
 def enable(int backend, bint on):
@@ -40,13 +40,34 @@ def is_enabled(int backend):
     return bool(enabled & 1 << backend)
 
 
+def forget_kernels():
+    """Whether there are fused kernels is asked anew: vibetensor.kernels.enable has changed it."""
+    global fused_kernels
+    fused_kernels = -1
+
+
+cdef bint find_kernels() except -1:
+    global fused_kernels
+    from vibetensor import kernels
+
+    fused_kernels = kernels.is_available() and kernels.is_enabled()
+    return fused_kernels
+
+
+cdef bint takes_fused(Tensor query, Tensor value) except -1:
+    """Whether vibetensor/cuda/kernels/attention_choices.h has rows for it."""
+    cdef int64_t widest = max(query.sizes[3], value.sizes[3])
+    if query.dtype == VT_F64 or widest > (128 if query.dtype == VT_F32 else 256):
+        return False
+    return find_kernels() if fused_kernels < 0 else fused_kernels
+
+
 cdef int64_t fused_options(Tensor query, Tensor value, bint plain, int64_t options) except -2:
     """The options with which sdpa's kernel takes the input; -1 if other operators have to."""
-    cdef int64_t widest = max(query.sizes[3], value.sizes[3])
     if query.device_type != VT_CUDA:
         if enabled & (1 << FLASH | 1 << EFFICIENT):
             return options
-    elif enabled & 1 << FLASH and query.dtype != VT_F64 and widest <= 256 and fused_kernels:
+    elif enabled & 1 << FLASH and takes_fused(query, value):
         return options
     elif enabled & 1 << EFFICIENT and plain:
         return options | ATTENTION_COMPOSED
@@ -79,9 +100,10 @@ cdef Tensor attention_output(Tensor query, Tensor value, bint packed):
 
 
 cdef Tensor attention_gradient(Tensor t, bint packed):
+    # Features are neighbours, as the fused kernels want it.
     if t.strides[1] < t.strides[2]:
         return cleared(by_time(t, t.sizes[1], t.sizes[3]), packed)
-    return cleared(tensor_empty_like(t, t.dtype), packed)
+    return cleared(new_empty(t, tensor_shape(t)), packed)
 
 
 cdef tuple attention_gradients(Tensor query, Tensor key, Tensor value, bint packed, tuple wanted):

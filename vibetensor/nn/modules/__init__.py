@@ -8,7 +8,9 @@ from vibetensor.nn.modules.embedding import Embedding
 from vibetensor.nn.modules.flatten import Flatten
 from vibetensor.nn.modules.linear import Identity, Linear
 from vibetensor.nn.modules.loss import CrossEntropyLoss, MSELoss
+from vibetensor.nn.modules.multihead_attention import MultiheadAttention
 from vibetensor.nn.modules.normalization import LayerNorm, RMSNorm
+from vibetensor.nn.modules.transformer import TransformerEncoder, TransformerEncoderLayer
 
 __all__ = [
     "GELU",
@@ -23,6 +25,7 @@ __all__ = [
     "MSELoss",
     "ModuleDict",
     "ModuleList",
+    "MultiheadAttention",
     "RMSNorm",
     "ReLU",
     "Sequential",
@@ -30,4 +33,6 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
 ]
