@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from . import attention, gpu_overhead, kernels, overhead, train
+from . import attention, gpu_overhead, kernels, overhead, train, triton_launch
 
 SUBJECTS = {
     "attention": attention.main,
@@ -12,6 +12,7 @@ SUBJECTS = {
     "train": train.main,
     "gpu_overhead": gpu_overhead.main,
     "kernels": kernels.main,
+    "triton_launch": triton_launch.main,
 }
 
 

@@ -29,6 +29,8 @@ cdef extern from "vibetensor/cuda/triton_api.h" nogil:
     vt_status vt_triton_load(const vt_triton_image* image, int device, vt_triton_code** code)
     vt_status vt_triton_launch(const vt_triton_code* code, int device, unsigned int x,
                                unsigned int y, unsigned int z, char* arguments, size_t bytes)
+    vt_status vt_triton_repeat(const vt_triton_code* code, int device, unsigned int x,
+                               char* arguments, size_t bytes, int n, int bare)
     vt_status vt_triton_encode(const vt_triton_code* code, int n, void* to, const void* data,
                                const int64_t* sizes, const int64_t* strides)
 
@@ -173,6 +175,17 @@ cdef class Entry:
         if status != 0:
             check(status)
         return 0
+
+    def repeat(self, int blocks, args, int n, bint bare):
+        """Launches n times without Python in between; `bare`: without our launcher too. To measure."""
+        cdef Call call
+        cdef char arguments[MAX_BYTES]
+        begin(&call)
+        for arg in args:
+            describe(&call, arg, False)
+        memset(arguments, 0, self.bytes)
+        self.pack(&call, arguments)
+        check(vt_triton_repeat(self.code, self.device, blocks, arguments, self.bytes, n, bare))
 
     def __call__(self, grid, args):
         """Launches with the leaves of `args`; for CompiledKernel's own call."""
@@ -363,8 +376,8 @@ def forget():
 
 
 def entries_of(function):
-    """How many specialisations a kernel has; for tests."""
-    return len(kernel_of(function).entries)
+    """The specialisations of a kernel that were launched so far; for tests and benchmarks."""
+    return list(kernel_of(function).entries.values())
 
 
 cdef class Kernel:

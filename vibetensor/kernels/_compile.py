@@ -155,7 +155,9 @@ def simulate(source: str, text: str, capability: int) -> Image:
         argument_bytes=argument_bytes,
         pointers=pointers,
         descriptors=tuple(
-            Descriptor(0, 0, 4 if b[1] == "fp32" else 2, tuple(min(int(n), 256) for n in b[2].split(",")))
+            Descriptor(
+                0, 0, 4 if b[1] == "fp32" else 2, tuple(min(int(n), 256) for n in b[2].split(","))
+            )
             for b in blocks
             if b
         ),

@@ -30,7 +30,9 @@ from vibetensor.cuda import _runtime, _triton_call
 from vibetensor.kernels._compile import image_of
 from vibetensor.kernels._spec import layout
 
-L2_BYTES = 256 << 20  # written between the runs of a benchmark, so that they find nothing in the cache
+L2_BYTES = (
+    256 << 20
+)  # written between the runs of a benchmark, so that they find nothing in the cache
 
 _triton_run = JITFunction.run
 
@@ -181,7 +183,9 @@ def _leaves(value: Any) -> list:
     return [value]
 
 
-def compile_call(function: Any, args: tuple, kwargs: dict, device: int) -> _triton_call.Entry | None:
+def compile_call(
+    function: Any, args: tuple, kwargs: dict, device: int
+) -> _triton_call.Entry | None:
     """Compiles a kernel for a call; None if a hook of the user's took the call over."""
     with active():
         compiled = _triton_run(function, *args, grid=None, warmup=True, **kwargs)

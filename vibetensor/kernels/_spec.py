@@ -75,7 +75,9 @@ class Spec:
         if kernel.is_gluon():
             types = {n: with_layout(t) for n, t in types.items()}
         attributes = {
-            (names.index(n),): [["tt.divisibility", 16]] for n, _, divisible in self.arguments if divisible
+            (names.index(n),): [["tt.divisibility", 16]]
+            for n, _, divisible in self.arguments
+            if divisible
         }
         return Specialised(
             signature={n: types.get(n, "constexpr") for n in names},
@@ -109,7 +111,9 @@ def with_layout(type: str) -> str:
 
 def shipped() -> list[tuple[str, str]]:
     """Source and text of the specialisations in shipped.txt (tools/triton_specs.py writes it)."""
-    blocks = pathlib.Path(__file__).with_name("shipped.txt").read_text(encoding="utf-8").split("\n\n")
+    blocks = (
+        pathlib.Path(__file__).with_name("shipped.txt").read_text(encoding="utf-8").split("\n\n")
+    )
     return [(b.partition("\n")[0], b.partition("\n")[2].strip()) for b in blocks if b.strip()]
 
 
