@@ -187,7 +187,7 @@ def main(arguments: list[str]) -> None:
     """``python -m bench kernels``."""
     parser = argparse.ArgumentParser(prog="python -m bench kernels", description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--only", choices=["bandwidth", "special", "fused"])
+    parser.add_argument("--only", choices=["bandwidth", "special", "fused", "suite"])
     parser.add_argument("--json", help="write the results to this file")
     options = parser.parse_args(arguments)
     rows: list[Row] = []
@@ -200,6 +200,10 @@ def main(arguments: list[str]) -> None:
         from .fused import fused_rows  # which takes its tools from here
 
         rows += fused_rows(options.rounds)
+    if options.only in (None, "suite"):
+        from .suite import suite_rows
+
+        rows += suite_rows(options.rounds)
     show(rows)
     if options.json:
         write(options.json, "kernels", rows, rounds=options.rounds)

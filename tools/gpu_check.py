@@ -68,7 +68,11 @@ STAGES = [
     Stage(
         "gpu",
         pytest(
-            "-m", "gpu", "tests/cuda", "tests/autograd", "--ignore", "tests/cuda/test_parity.py"
+            "-m",
+            "gpu",
+            "tests",
+            "--ignore=tests/ops",
+            "--ignore=tests/cuda/test_parity.py",
         ),
     ),
     Stage("grid", pytest("-m", "gpu", "tests/ops", workers=4)),
@@ -78,6 +82,10 @@ STAGES = [
     Stage("overhead", bench("gpu_overhead", "overhead"), table=True),
     Stage("bandwidth", bench("kernels", "bandwidth", "--only", "bandwidth"), table=True),
     Stage("kernels", bench("kernels", "kernels", "--only", "special"), table=True),
+    Stage("fused", bench("kernels", "fused", "--only", "fused"), table=True),
+    Stage("suite", bench("kernels", "suite", "--only", "suite"), table=True),
+    Stage("launch", bench("triton_launch", "launch"), table=True),
+    Stage("attention", bench("attention", "attention"), table=True),
     Stage("train", bench("train", "train", "--device", "cuda"), table=True),
 ]
 

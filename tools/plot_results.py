@@ -94,6 +94,8 @@ def main() -> None:
         ("overhead", "Host cost of a call"),
         ("bandwidth", "Streaming kernels"),
         ("kernels", "Kernels"),
+        ("fused", "Fused operators"),
+        ("suite", "Kernels of a language model"),
         ("train", "Training steps"),
     ):
         if stage in stages:
