@@ -69,11 +69,15 @@ def build_model(lib: Any, config: Config) -> Any:
             if config.tied:
                 self.head.weight = self.tokens.weight
 
-        def forward(self, tokens: Any) -> Any:
+        def features(self, tokens: Any) -> Any:
+            """What the head is given: (batch, length, dim)."""
             x = embed(lib, tokens, self.tokens.weight, self.positions.weight)
             for block in self.blocks:
                 x = block(x)
-            return self.head(self.norm(x))
+            return self.norm(x)
+
+        def forward(self, tokens: Any) -> Any:
+            return self.head(self.features(tokens))
 
     return GPT()
 

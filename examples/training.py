@@ -46,14 +46,22 @@ def build_schedule(lib: Any, optimizer: Any, lr: float, warmup: int, steps: int)
     return schedules.SequentialLR(optimizer, [rise, fall], milestones=[warmup])
 
 
+# From so many classes on the logits are not held all at once, where the library can do without.
+MANY_CLASSES = 4096
+
+
 def compute_loss(lib: Any, model: Any, inputs: Any, targets: Any, low: Any = None) -> Any:
     """The mean cross entropy in nats; the model's last dimension is the classes. ``low``: the dtype
     of products, where they have one of their own."""
+    F = lib.nn.functional
     with lib.autocast(inputs.device.type, low) if low else nullcontext():
+        if hasattr(F, "linear_cross_entropy") and hasattr(model, "features"):
+            weight = model.head.weight
+            if weight.shape[0] >= MANY_CLASSES:
+                rows = model.features(inputs).reshape(-1, weight.shape[1])
+                return F.linear_cross_entropy(rows, weight, targets.reshape(-1))
         logits = model(inputs)
-        return lib.nn.functional.cross_entropy(
-            logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
-        )
+        return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
 
 
 def train_step(

@@ -21,6 +21,8 @@ from . import OPS
 PRODUCTS = (
     "mm", "bmm", "addmm", "matmul", "linear", "_linear_gelu", "conv1d",
     "scaled_dot_product_attention",
+    # Ours: products with something fused.
+    "linear_gelu", "gelu_mlp", "linear_cross_entropy",
 )
 
 LISTS = {

@@ -407,10 +407,10 @@ def _(input, mat1, mat2, beta, alpha):
 )
 def _linear_cross_entropy(
     input: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, mean: bool,
-    ignore_index: int, label_smoothing: float, needs: list[int], chunk: int,
+    ignore_index: int, label_smoothing: float, needs: list[int], chunk: int, dtype: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The loss, and already its gradients by input, weight and bias, formed for `chunk` rows at a time
-    (None where not needed)."""
+    """The loss, of `dtype`, and already its gradients by input, weight and bias, formed for `chunk` rows
+    at a time (None where not needed)."""
 
 
 @_linear_cross_entropy.grad
@@ -419,9 +419,10 @@ def _(grad, grad_input, grad_weight, grad_bias):
 
 
 @_linear_cross_entropy.reference
-def _(input, weight, bias, target, mean, ignore_index, label_smoothing, needs, chunk):
+def _(input, weight, bias, target, mean, ignore_index, label_smoothing, needs, chunk, dtype):
+    logits = to_dtype(_linear(input, weight, bias), dtype)
     return _cross_entropy(
-        _linear(input, weight, bias), target, None, 1 if mean else 2, ignore_index, label_smoothing
+        logits, target, None, 1 if mean else 2, ignore_index, label_smoothing
     )[0], None, None, None
 
 
@@ -435,7 +436,8 @@ def linear_cross_entropy(
 
     input (N, in), linear_weight (C, in), target (N) in int64. The logits are made for some rows at a time;
     where a gradient will be needed it is formed at once, in their place, so that backward only scales it.
-    With ``reduction="none"``, class weights or class probabilities it is the two operators.
+    With ``reduction="none"``, class weights or class probabilities it is the two operators. Inside
+    autocast the products are in low precision and the loss is float32.
 
     >>> F.linear_cross_entropy(vt.zeros(1, 3), vt.ones(2, 3), vt.tensor([0]))
     tensor(0.6931)

@@ -297,7 +297,8 @@ cdef Tensor zero_dim(Tensor like, double value):
 
 
 cdef tuple chunked(Tensor input, Tensor weight, Tensor bias, Tensor target, bint mean,
-                   int64_t ignore_index, double label_smoothing, tuple needs, int64_t chunk):
+                   int64_t ignore_index, double label_smoothing, tuple needs, int64_t chunk,
+                   int64_t result_dtype):
     cdef int64_t n = input.sizes[0], start, rows
     cdef int64_t reduction = 1 if mean else 2
     cdef int dtype = VT_F64 if input.dtype == VT_F64 else VT_F32
@@ -332,18 +333,20 @@ cdef tuple chunked(Tensor input, Tensor weight, Tensor bias, Tensor target, bint
     if mean:
         loss = loss / count
     return (
-        op_to_dtype(loss, input.dtype), by_input, by_weight,
+        op_to_dtype(loss, result_dtype), by_input, by_weight,
         None if by_bias is None else op_to_dtype(by_bias, input.dtype),
     )
 
 
 cdef tuple manual__linear_cross_entropy(Tensor input, Tensor weight, Tensor bias, Tensor target,
                                         bint mean, int64_t ignore_index, double label_smoothing,
-                                        tuple needs, int64_t chunk):
+                                        tuple needs, int64_t chunk, int64_t dtype):
     cdef uint32_t excluded = vt_tls.excluded
     vt_tls.excluded |= ABOVE_BACKENDS
     try:
-        return chunked(input, weight, bias, target, mean, ignore_index, label_smoothing, needs, chunk)
+        return chunked(
+            input, weight, bias, target, mean, ignore_index, label_smoothing, needs, chunk, dtype
+        )
     finally:
         vt_tls.excluded = excluded
 
@@ -351,7 +354,7 @@ cdef tuple manual__linear_cross_entropy(Tensor input, Tensor weight, Tensor bias
 cdef tuple scaled_gradients(Tensor grad, Tensor grad_input, Tensor grad_weight, Tensor grad_bias):
     """In place, where nobody will come back for them; a factor of 1 writes nothing."""
     every = (grad_input, grad_weight, grad_bias)
-    if grad.dtype == VT_F16:
+    if VT_F16 in [(<Tensor>t).dtype for t in every if t is not None]:
         grad = op_to_dtype(grad, VT_F32) * (1 / HALF_SCALE)
     if vt_tls.retaining:
         return tuple([None if t is None else op_mul(<Tensor>t, grad) for t in every])
@@ -387,4 +390,5 @@ cdef Tensor linear_cross_entropy_composite(Tensor input, Tensor linear_weight, T
     return <Tensor>op__linear_cross_entropy(
         input, linear_weight, linear_bias, target, reduction == "mean", ignored, label_smoothing, needs,
         max(1, (rows + chunks - 1) // chunks),
+        VT_F32 if vt_tls.autocast_devices >> input.device_type & 1 else input.dtype,
     )[0]
