@@ -44,7 +44,7 @@ def formula(x, cos, sin, interleaved):
     second = slice(1, 2 * n, 2) if interleaved else slice(n, 2 * n)
     a, b = x[..., first].double(), x[..., second].double()
     c, s = cos[:, None].double(), sin[:, None].double()
-    out = x.double()
+    out = x.double().clone()
     out[..., first], out[..., second] = a * c - b * s, b * c + a * s
     return out
 
@@ -187,4 +187,5 @@ def bound(x, exact, cos, sin, interleaved):
     wide = torch.promote_types(x.dtype, torch.float32)
     terms = formula(x.abs(), cos.abs(), -sin.abs(), interleaved).abs()
     terms = torch.maximum(terms, formula(x.abs(), cos.abs(), sin.abs(), interleaved).abs())
-    return 0.51 * torch.finfo(x.dtype).eps * exact.abs() + 2 * torch.finfo(wide).eps * terms
+    own = torch.finfo(x.dtype)
+    return 0.51 * own.eps * exact.abs() + 2 * torch.finfo(wide).eps * terms + own.eps * own.tiny

@@ -27,6 +27,8 @@ typedef struct vt_triton_image {
   uint64_t pointers;
   int num_descriptors;
   const vt_triton_descriptor *descriptors;
+  int num_parameters; /* 0 without descriptors */
+  const unsigned short *parameters;
 } vt_triton_image;
 
 /* Finds the image of a kernel (source and text of the specialisation, UTF-8) and hands it to

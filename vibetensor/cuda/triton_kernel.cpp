@@ -14,6 +14,7 @@ namespace vt_cuda {
 namespace {
 
 constexpr unsigned kSharedWithoutAsking = 48 * 1024;
+constexpr int kMaxParameters = 256; /* of a kernel with descriptors */
 
 std::atomic<vt_triton_finder> finder{nullptr};
 std::atomic<bool> enabled{true};
@@ -51,6 +52,11 @@ vt_status load_image(const vt_triton_image &image, int device, TritonCode *code)
     to = {from.dtype, from.swizzle, from.element_bytes, from.rank, {}};
     memcpy(to.box, from.box, sizeof to.box);
   }
+  if (image.num_parameters > kMaxParameters)
+    return set_error(VT_ERROR_VALUE,
+                     "the Triton kernel %s has %d parameters; at most %d are possible", image.name,
+                     image.num_parameters, kMaxParameters);
+  code->parameters.assign(image.parameters, image.parameters + image.num_parameters);
   if (image.shared > static_cast<unsigned>(p.max_shared_per_block_optin))
     return set_error(VT_ERROR_VALUE,
                      "the Triton kernel %s needs %u bytes of shared memory; the device has %d",
@@ -199,8 +205,15 @@ vt_status launch_triton(vt_context *ctx, const TritonCode &code, Dim grid, char 
                    use ? const_cast<char *>(kUseFollows) : nullptr,
                    const_cast<ArgumentUse *>(use)};
   count(counters.launches);
-  const CUresult result =
-      driver.cuLaunchKernelEx(&config, static_cast<CUfunction>(code.function), nullptr, extra);
+  /* One by one where there are descriptors; the simulated driver has no constant bank. */
+  void *parameters[kMaxParameters], **one_by_one = nullptr;
+  if (__builtin_expect(!code.parameters.empty(), 0) && !simulated()) {
+    for (size_t i = 0; i < code.parameters.size(); ++i)
+      parameters[i] = arguments + code.parameters[i];
+    one_by_one = parameters;
+  }
+  const CUresult result = driver.cuLaunchKernelEx(&config, static_cast<CUfunction>(code.function),
+                                                  one_by_one, one_by_one ? nullptr : extra);
   if (__builtin_expect(result == CUDA_SUCCESS, 1)) return VT_OK;
   return driver_error(result, "cuLaunchKernelEx", ctx);
 }
