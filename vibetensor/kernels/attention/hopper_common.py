@@ -1,7 +1,8 @@
-"""What the Hopper attention kernels share: rings of slots that TMA fills, and the few instructions that Gluon lacks.
+"""What the Hopper attention kernels share: rings of slots, and the instructions that Gluon lacks.
 
-Gluon is Triton's lower level: layouts, shared memory, barriers and warp roles are spelled out.  `_aggregate` and the
-builder method behind `tma_reduce_add` are private names of Triton 3.6, which the package pins.
+Gluon is Triton's lower level: layouts, shared memory, barriers and warp roles are spelled out.
+`_aggregate` and the builder method behind `tma_reduce_add` are private names of Triton 3.6, which
+the package pins.
 """
 
 from triton._C.libtriton import ir
@@ -16,8 +17,8 @@ from triton.language.core import _aggregate as aggregate
 class Ring:
     """Slots of shared memory used in turn: item i lies in slot i % stages.
 
-    One partition fills a slot by TMA once it is empty, `readers` partitions wait until it is full and release it.
-    Each slot has two barriers; a barrier's phase flips on every round of the ring.
+    One partition of the warps fills a slot once it is empty; its readers wait until it is full and
+    release it. Each slot has two barriers, whose phase flips on every round of the ring.
     """
 
     slots: gl.shared_memory_descriptor
@@ -45,12 +46,17 @@ class Ring:
         mbarrier.wait(self.empty.index(i % self.stages), ((i // self.stages) & 1) ^ 1)
 
     @gluon.jit
+    def fill(self, i):
+        """The slot of item i, written by ordinary stores, is full."""
+        mbarrier.arrive(self.full.index(i % self.stages), count=1)
+
+    @gluon.jit
     def release(self, i):
         mbarrier.arrive(self.empty.index(i % self.stages), count=1)
 
     @gluon.jit
     def expect(self, i, nbytes: gl.constexpr):
-        """Wait for the slot of item i and announce how many bytes will come; returns its full barrier."""
+        """Wait for the slot of item i, announce the bytes to come; returns its full barrier."""
         self.wait_empty(i)
         full = self.full.index(i % self.stages)
         mbarrier.expect(full, nbytes)
@@ -72,8 +78,8 @@ def ring(
     readers: gl.constexpr,
     boxes: gl.constexpr = 1,
 ):
-    """Allocate a ring of `stages` slots of `boxes` boxes each and initialise its barriers."""
-    shape: gl.constexpr = [stages * boxes] + box
+    """A ring of `stages` slots of `boxes` boxes each, for `readers` partitions that release it."""
+    shape: gl.constexpr = [stages * boxes] + box  # noqa: RUF005 (no * in kernels)
     slots = gl.allocate_shared_memory(dtype, shape, layout)
     full = gl.allocate_shared_memory(gl.int64, [stages, 1], mbarrier.MBarrierLayout())
     empty = gl.allocate_shared_memory(gl.int64, [stages, 1], mbarrier.MBarrierLayout())
@@ -87,18 +93,49 @@ def ring(
 def uniform(x):
     """The same number, known to be equal in all lanes.
 
-    A value read back from shared memory is per-thread to ptxas: every loop and descriptor that depends on it then
-    pays for divergence (R2UR, BSSY, WARPSYNC).  A shuffle from lane 0 ends that; it was worth 15 to 20 % of the
-    causal forward.
+    A value read back from shared memory is per-thread to ptxas: every loop and descriptor that
+    depends on it then pays for divergence (R2UR, BSSY, WARPSYNC). A shuffle from lane 0 ends that.
     """
     return gl.inline_asm_elementwise(
-        "shfl.sync.idx.b32 $0, $1, 0, 31, 0xffffffff;", "=r,r", [x], dtype=gl.int32, is_pure=True, pack=1
+        "shfl.sync.idx.b32 $0, $1, 0, 31, 0xffffffff;",
+        "=r,r",
+        [x],
+        dtype=gl.int32,
+        is_pure=True,
+        pack=1,
     )
 
 
 @builtin
 def tma_reduce_add(tensor_desc, coord, src, _semantic=None):
-    """Add a tile of shared memory to global memory by TMA: as tma.async_copy_shared_to_global, which has no such form."""
+    """Add a tile of shared memory to global memory: tma.async_copy_shared_to_global, but adding."""
     coord = _semantic._convert_to_ir_values(coord, require_i64=False)
     kind = ir.DESCRIPTOR_REDUCE_KIND.ADD
     _semantic.builder.create_async_tma_reduce(kind, tensor_desc.handle, coord, src.handle)
+
+
+@gluon.jit
+def tma_complete():
+    """Wait until this warp's TMA writes are performed; tma.store_wait: until they are read."""
+    gl.inline_asm_elementwise(
+        "cp.async.bulk.wait_group 0; mov.b32 $0, $1;",
+        "=r,r",
+        [gl.to_tensor(0)],
+        dtype=gl.int32,
+        is_pure=False,
+        pack=1,
+    )
+    gl.thread_barrier()
+
+
+@gluon.jit
+def fence_async():
+    """Order what this thread has seen before its later TMA accesses of global memory."""
+    gl.inline_asm_elementwise(
+        "fence.proxy.async.global; mov.b32 $0, $1;",
+        "=r,r",
+        [gl.to_tensor(0)],
+        dtype=gl.int32,
+        is_pure=False,
+        pack=1,
+    )

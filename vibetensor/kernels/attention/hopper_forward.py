@@ -1,31 +1,32 @@
 """Attention forward for Hopper (sm_90a): TMA, wgmma and warp roles, in Gluon.
 
-One persistent block per multiprocessor walks over tiles of query rows.  Its warps have roles: one to three consumer
-warpgroups of 64 query rows each, one warp that loads by TMA, one warp that fetches the next tile from a counter in
-global memory, two tiles ahead.  A consumer issues S_j = Q K_j^T, then O += P_{j-1} V_{j-1}, and does the softmax of S_j
-while the second product runs.  Key blocks are walked from the diagonal down, so masks are needed in the first blocks
-only.  The softmax is the online one of Milakov and Gimelshein (2018), blocked as in FlashAttention (Dao et al., 2022);
-the roles follow FlashAttention-3 (Shah et al., 2024).
+One persistent block per multiprocessor walks over tiles of query rows. Its warps have roles: two or
+three consumer warpgroups of 64 query rows each, one warp that loads by TMA, one warp that fetches
+the numbers of the next tiles from a counter in global memory. A consumer issues S_j = Q K_j^T, then
+O += P_{j-1} V_{j-1}, and does the softmax of S_j while the second product runs. Key blocks are
+walked from the diagonal down, so masks are needed in the first blocks only. The softmax is the
+online one of Milakov and Gimelshein (2018), blocked as in FlashAttention (Dao et al., 2022); the
+roles follow FlashAttention-3 (Shah et al., 2024).
 
-Row i sees key j when j < Tk and, if CAUSAL, j <= i + offset: offset 0 is the upper left alignment of `is_causal`,
-Tk - Tq the lower right one.  A row that sees no key gives o = 0 and lse = -inf.
+Row i sees key j when j < Tk and, if CAUSAL, j <= i + offset: offset 0 is the upper left alignment
+of `is_causal`, Tk - Tq the lower right one. A row that sees no key gives o = 0 and lse = -inf.
 """
 
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import (
     fence_async_shared,
-    mbarrier,
     tma,
     warpgroup_mma,
     warpgroup_mma_wait,
 )
 
-from .hopper_common import aggregate, ring, uniform
+from vibetensor.kernels.attention.hopper_common import aggregate, ring, uniform
 
-# A score that is masked out.  Finite, so that a row whose first block is wholly masked needs no special case: what it
-# gathers there is multiplied by exp2(MASKED - real) = 0 as soon as it meets a key it sees.  A power of two, so that
-# MASKED * scale is exact and the fused MASKED * scale - top * scale is 0 there, not the rounding of 1e30.
+# A score that is masked out. Finite, so that a row whose first block is wholly masked needs no
+# special case: what it gathers there is multiplied by exp2(MASKED - real) = 0 as soon as it meets a
+# key it sees. A power of two, so that MASKED * scale is exact and the fused
+# MASKED * scale - top * scale is 0 there, not the rounding of a large number.
 MASKED = gl.constexpr(-(2.0**100))
 LN2 = gl.constexpr(0.6931471805599453)
 
@@ -54,7 +55,7 @@ class Shape:
 
     @gluon.jit
     def blocks(self, row, count: gl.constexpr):
-        """How many key blocks the rows [row, row + count) need.  At least one, so that every row is written."""
+        """How many key blocks the rows [row, row + count) need: at least 1, to write every row."""
         n = self.Tk
         if self.CAUSAL:
             n = gl.minimum(n, row + count + self.offset)
@@ -99,23 +100,23 @@ def _get(tiles, i, field: gl.constexpr, WARPS: gl.constexpr):
 
 
 @gluon.jit
-def _schedule(counter, tiles, shape, rows, heads, TOGETHER: gl.constexpr):
-    """Number the tiles and hand them out: the first of a block is its own number, the rest come from the counter.
+def _schedule(counter, tiles, shape, rows, heads, together):
+    """Number the tiles and hand them out: first the program's own number, then the counter's.
 
-    TOGETHER rows of the (batch, head) table are walked at the same time, so that their keys and values stay in L2;
-    within them the tiles with most keys come first, which keeps the end of the launch short.
+    `together` rows of the (batch, head) table are walked at the same time, so that their keys and
+    values stay in L2; within them the tiles with most keys come first, which keeps the end of the
+    launch short.
     """
     row_tiles = (shape.Tq + shape.BM - 1) // shape.BM
     count = row_tiles * rows
     index = gl.program_id(0)
     i = 0
     while index < count:
-        section = index // (TOGETHER * row_tiles)
-        first = section * TOGETHER
+        first = index // (together * row_tiles) * together
         rest = index - first * row_tiles
-        together = gl.minimum(TOGETHER, rows - first)
-        m = rest // together
-        bh = first + rest - m * together
+        width = gl.minimum(together, rows - first)
+        m = rest // width
+        bh = first + rest - m * width
         if shape.CAUSAL:
             m = row_tiles - 1 - m
         b = bh // heads
@@ -123,18 +124,22 @@ def _schedule(counter, tiles, shape, rows, heads, TOGETHER: gl.constexpr):
         _put(tiles, i, ROW, m * shape.BM)
         _put(tiles, i, BATCH, b)
         _put(tiles, i, HEAD, bh - b * heads)
-        mbarrier.arrive(tiles.full.index(i % tiles.stages), count=1)
+        tiles.fill(i)
         index = gl.num_programs(0) + gl.atomic_add(counter, 1)
         i += 1
     tiles.wait_empty(i)
     _put(tiles, i, ROW, END)
-    mbarrier.arrive(tiles.full.index(i % tiles.stages), count=1)
-    if index == count + gl.num_programs(0) - 1:  # the last fetch of the launch: zero for the next one
+    tiles.fill(i)
+    if (
+        index == count + gl.num_programs(0) - 1
+    ):  # the last fetch of the launch: zero for the next one
         gl.store(counter, 0)
 
 
 @gluon.jit
-def _load(q_desc, k_desc, v_desc, queries, keys, values, tiles, shape, group, WARPGROUPS: gl.constexpr):
+def _load(
+    q_desc, k_desc, v_desc, queries, keys, values, tiles, shape, group, WARPGROUPS: gl.constexpr
+):
     ROWS: gl.constexpr = shape.BM // WARPGROUPS
     item = 0
     tile = 0
@@ -151,7 +156,9 @@ def _load(q_desc, k_desc, v_desc, queries, keys, values, tiles, shape, group, WA
             slot = queries.slots.index(tile % queries.stages * WARPGROUPS + w)
             tma.async_copy_global_to_shared(q_desc, [b, h, row + w * ROWS, 0], full, slot)
         keys.load(item, k_desc, [b, hk, (n - 1) * shape.BN, 0])
-        for j in range(1, n):  # a block's keys before the values of the block above it: the order of use
+        for j in range(
+            1, n
+        ):  # a block's keys before the values of the block above it: the order of use
             col = (n - 1 - j) * shape.BN
             keys.load(item + 1, k_desc, [b, hk, col, 0])
             values.load(item, v_desc, [b, hk, col + shape.BN, 0])
@@ -194,7 +201,20 @@ def _step(shape, q, keys, values, O, P, top, total, item, row, col, scale, MASK:
 
 
 @gluon.jit
-def _attend(o_desc, lse_ptr, queries, keys, values, out, tiles, shape, heads, scale, WARPGROUPS: gl.constexpr, ME: gl.constexpr):
+def _attend(
+    o_desc,
+    lse_ptr,
+    queries,
+    keys,
+    values,
+    out,
+    tiles,
+    shape,
+    heads,
+    scale,
+    WARPGROUPS: gl.constexpr,
+    ME: gl.constexpr,
+):
     BN: gl.constexpr = shape.BN
     ROWS: gl.constexpr = shape.BM // WARPGROUPS
     D: gl.constexpr = o_desc.block_type.shape[3]
@@ -241,11 +261,15 @@ def _attend(o_desc, lse_ptr, queries, keys, values, out, tiles, shape, heads, sc
             masked = n - shape.unmasked(first_row)
             for j in range(1, masked):
                 col = (n - 1 - j) * BN + cols
-                O, P, top, total = _step(shape, q, keys, values, O, P, top, total, item, row, col, scale, True)
+                O, P, top, total = _step(
+                    shape, q, keys, values, O, P, top, total, item, row, col, scale, True
+                )
                 item += 1
             done = gl.maximum(masked, 1)
         for _ in range(done, n):
-            O, P, top, total = _step(shape, q, keys, values, O, P, top, total, item, row, cols, scale, False)
+            O, P, top, total = _step(
+                shape, q, keys, values, O, P, top, total, item, row, cols, scale, False
+            )
             item += 1
         queries.release(tile)
         values.wait_full(item - 1)
@@ -274,7 +298,7 @@ def _attend(o_desc, lse_ptr, queries, keys, values, out, tiles, shape, heads, sc
     tma.store_wait(0)
 
 
-@gluon.jit(do_not_specialize=["Tq", "Tk", "offset", "rows", "heads", "group"])
+@gluon.jit(do_not_specialize=["Tq", "Tk", "offset", "rows", "heads", "group", "together"])
 def attention_forward(
     q_desc,
     k_desc,
@@ -288,22 +312,29 @@ def attention_forward(
     rows,
     heads,
     group,
+    together,
     scale,
     BM: gl.constexpr,
     BN: gl.constexpr,
     STAGES: gl.constexpr,
     QUERY_STAGES: gl.constexpr,
     WARPGROUPS: gl.constexpr,
-    TOGETHER: gl.constexpr,
     CAUSAL: gl.constexpr,
     ALIGNED: gl.constexpr,
     REGISTERS: gl.constexpr,
 ):
-    """o = softmax(scale * q k^T) v over bf16 or fp16 tensors (B, H, T, D), and lse, the log of the softmax's denominator.
+    """o = softmax(s q k^T) v and lse, the log of the softmax's denominator.
 
-    q_desc, o_desc: TMA descriptors with box (1, 1, BM / WARPGROUPS, D), D = 64 or 128; k_desc, v_desc: (1, 1, BN, D).
-    lse_ptr: float32 (B, H, Tq).  counter: an int32 that is zero; zero again afterwards; no other launch may use it at the
-    same time.  rows = B * H, heads = H, group = query heads per key head, scale = softmax scale * log2(e), above zero.
+    Over bf16 or fp16 tensors (B, H, T, D) of any strides that TMA takes: 1 for the last dimension,
+    multiples of 16 bytes for the others. Persistent: any grid is right, one program per
+    multiprocessor (or per tile, if these are fewer) is fast. num_warps 4.
+
+    q_desc, o_desc: descriptors with box (1, 1, 64, D), D 64 or 128; k_desc, v_desc: (1, 1, BN, D).
+    lse_ptr: float32 (B, H, Tq).
+    counter: an int32 that is zero and will be zero again; not shared by launches that may overlap.
+    Tq, Tk: at least 1. ALIGNED: offset is a multiple of 64.
+    rows: B * H. heads: H. group: query heads per key head. together: see _schedule.
+    scale: s * log2(e), above zero.
     """
     shape = Shape(Tq, Tk, offset, BM, BN, CAUSAL, ALIGNED)
     q_box: gl.constexpr = q_desc.block_type.shape
@@ -315,26 +346,62 @@ def attention_forward(
     keys = ring(dtype, k_box, k_layout, STAGES, WARPGROUPS)
     values = ring(dtype, k_box, k_layout, STAGES, WARPGROUPS)
     queries = ring(dtype, q_box, q_layout, QUERY_STAGES, WARPGROUPS, WARPGROUPS)
-    out = gl.allocate_shared_memory(dtype, [WARPGROUPS] + q_box, q_layout)
+    out = gl.allocate_shared_memory(dtype, [WARPGROUPS] + q_box, q_layout)  # noqa: RUF005
     tiles = ring(gl.int32, [1], tile_layout, 3, WARPGROUPS + 1, FIELDS)
     # Lists built by + lose their constexprs in Triton 3.6: the roles are spelled out.
-    if WARPGROUPS == 1:
+    if WARPGROUPS == 2:
         gl.warp_specialize(
             [
-                (_attend, (o_desc, lse_ptr, queries, keys, values, out, tiles, shape, heads, scale, WARPGROUPS, 0)),
-                (_load, (q_desc, k_desc, v_desc, queries, keys, values, tiles, shape, group, WARPGROUPS)),
-                (_schedule, (counter, tiles, shape, rows, heads, TOGETHER)),
-            ],
-            [1, 1],
-            [24, 24],
-        )
-    elif WARPGROUPS == 2:
-        gl.warp_specialize(
-            [
-                (_attend, (o_desc, lse_ptr, queries, keys, values, out, tiles, shape, heads, scale, WARPGROUPS, 0)),
-                (_attend, (o_desc, lse_ptr, queries, keys, values, out, tiles, shape, heads, scale, WARPGROUPS, 1)),
-                (_load, (q_desc, k_desc, v_desc, queries, keys, values, tiles, shape, group, WARPGROUPS)),
-                (_schedule, (counter, tiles, shape, rows, heads, TOGETHER)),
+                (
+                    _attend,
+                    (
+                        o_desc,
+                        lse_ptr,
+                        queries,
+                        keys,
+                        values,
+                        out,
+                        tiles,
+                        shape,
+                        heads,
+                        scale,
+                        WARPGROUPS,
+                        0,
+                    ),
+                ),
+                (
+                    _attend,
+                    (
+                        o_desc,
+                        lse_ptr,
+                        queries,
+                        keys,
+                        values,
+                        out,
+                        tiles,
+                        shape,
+                        heads,
+                        scale,
+                        WARPGROUPS,
+                        1,
+                    ),
+                ),
+                (
+                    _load,
+                    (
+                        q_desc,
+                        k_desc,
+                        v_desc,
+                        queries,
+                        keys,
+                        values,
+                        tiles,
+                        shape,
+                        group,
+                        WARPGROUPS,
+                    ),
+                ),
+                (_schedule, (counter, tiles, shape, rows, heads, together)),
             ],
             [4, 1, 1],
             [REGISTERS, 24, 24],
@@ -342,11 +409,73 @@ def attention_forward(
     else:
         gl.warp_specialize(
             [
-                (_attend, (o_desc, lse_ptr, queries, keys, values, out, tiles, shape, heads, scale, WARPGROUPS, 0)),
-                (_attend, (o_desc, lse_ptr, queries, keys, values, out, tiles, shape, heads, scale, WARPGROUPS, 1)),
-                (_attend, (o_desc, lse_ptr, queries, keys, values, out, tiles, shape, heads, scale, WARPGROUPS, 2)),
-                (_load, (q_desc, k_desc, v_desc, queries, keys, values, tiles, shape, group, WARPGROUPS)),
-                (_schedule, (counter, tiles, shape, rows, heads, TOGETHER)),
+                (
+                    _attend,
+                    (
+                        o_desc,
+                        lse_ptr,
+                        queries,
+                        keys,
+                        values,
+                        out,
+                        tiles,
+                        shape,
+                        heads,
+                        scale,
+                        WARPGROUPS,
+                        0,
+                    ),
+                ),
+                (
+                    _attend,
+                    (
+                        o_desc,
+                        lse_ptr,
+                        queries,
+                        keys,
+                        values,
+                        out,
+                        tiles,
+                        shape,
+                        heads,
+                        scale,
+                        WARPGROUPS,
+                        1,
+                    ),
+                ),
+                (
+                    _attend,
+                    (
+                        o_desc,
+                        lse_ptr,
+                        queries,
+                        keys,
+                        values,
+                        out,
+                        tiles,
+                        shape,
+                        heads,
+                        scale,
+                        WARPGROUPS,
+                        2,
+                    ),
+                ),
+                (
+                    _load,
+                    (
+                        q_desc,
+                        k_desc,
+                        v_desc,
+                        queries,
+                        keys,
+                        values,
+                        tiles,
+                        shape,
+                        group,
+                        WARPGROUPS,
+                    ),
+                ),
+                (_schedule, (counter, tiles, shape, rows, heads, together)),
             ],
             [4, 4, 1, 1],
             [REGISTERS, REGISTERS, 24, 24],
