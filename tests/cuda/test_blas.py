@@ -7,6 +7,7 @@ import torch
 
 import vibetensor as vt
 import vibetensor.nn.functional as F
+from vibetensor.nn.attention import SDPBackend, sdpa_kernel
 from vibetensor.testing.cuda import simulated_driver
 
 PRODUCT = "cublasLtMatmul"
@@ -264,6 +265,13 @@ def test_side_streams_are_ordered(driver):
 # --- attention and conv1d ------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def composed():
+    """Attention by products and a softmax kernel, not by the fused kernels."""
+    with sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION):
+        yield
+
+
 def packed(batch, time, heads, features, dtype=vt.float32):
     """(batch, heads, time, features) as a projection leaves it."""
     return (
@@ -274,7 +282,7 @@ def packed(batch, time, heads, features, dtype=vt.float32):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-def test_attention_launches(driver, dtype):
+def test_attention_launches(driver, composed, dtype):
     kind = getattr(vt, dtype)
     q = zeros(2, 4, 16, 8, dtype=kind)
     names = launches(driver, lambda: F.scaled_dot_product_attention(q, q, q, is_causal=True))
@@ -290,13 +298,13 @@ def test_attention_launches(driver, dtype):
 @pytest.mark.parametrize(
     ("keys", "kernel"), [(128, "128"), (129, "256"), (512, "512"), (1024, "1024"), (1025, "loop")]
 )
-def test_attention_by_length(driver, keys, kernel):
+def test_attention_by_length(driver, composed, keys, kernel):
     q, k = zeros(1, 1, 4, 8), zeros(1, 1, keys, 8)
     names = launches(driver, lambda: F.scaled_dot_product_attention(q, k, k))
     assert names == [PRODUCT, f"vt_attention_softmax_{kernel}_f32", PRODUCT]
 
 
-def test_attention_backward_launches(driver):
+def test_attention_backward_launches(driver, composed):
     q, k, v = (zeros(2, 2, 16, 8, requires_grad=True) for _ in range(3))
     out = F.scaled_dot_product_attention(q, k, v)
     grad = zeros(2, 2, 16, 8)
@@ -315,7 +323,7 @@ def test_attention_backward_launches(driver):
     assert names.count(PRODUCT) == 2  # scores, and the gradient of the values
 
 
-def test_large_scores_are_made_in_parts(driver):
+def test_large_scores_are_made_in_parts(driver, composed):
     q = zeros(4, 8, 2048, 8, dtype=vt.bfloat16)  # 512 MiB of scores
     vt.cuda.reset_peak_memory_stats()
     before = vt.cuda.memory_allocated()
@@ -327,7 +335,7 @@ def test_large_scores_are_made_in_parts(driver):
     assert names.count("vt_attention_softmax_loop_f32") == 4
 
 
-def test_grouped_heads_are_one_product(driver):
+def test_grouped_heads_are_one_product(driver, composed):
     q, k = zeros(2, 8, 16, 8), zeros(2, 2, 16, 8)
     names = launches(driver, lambda: F.scaled_dot_product_attention(q, k, k, enable_gqa=True))
     assert names.count(PRODUCT) == 2

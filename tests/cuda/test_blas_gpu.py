@@ -5,6 +5,7 @@ import torch
 
 import vibetensor as vt
 import vibetensor.nn.functional as F
+from vibetensor.nn.attention import SDPBackend, sdpa_kernel
 
 pytestmark = pytest.mark.gpu
 
@@ -225,7 +226,10 @@ CASES = [
 @pytest.mark.parametrize("layout", ["heads first", "packed", "time first"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("mask", ["none", "causal", "bool", "added"])
-def test_attention(dtype, layout, case, mask):
+@pytest.mark.parametrize("backend", ["FLASH_ATTENTION", "EFFICIENT_ATTENTION"])
+def test_attention(dtype, layout, case, mask, backend):
+    if dtype == "float64" and backend == "FLASH_ATTENTION":
+        pytest.skip("the fused kernels have no float64")
     batch, h, kv, t, s, d, e = case
     shapes = ((h, t, d), (kv, s, d), (kv, s, e))
     tensors = [heads(batch, *shape, dtype, layout) for shape in shapes]
@@ -244,9 +248,10 @@ def test_attention(dtype, layout, case, mask):
     expected = TF.scaled_dot_product_attention(
         *theirs, attn_mask=their_bias, is_causal=mask == "causal", enable_gqa=h != kv
     )
-    got = F.scaled_dot_product_attention(
-        *mine, attn_mask=my_bias, is_causal=mask == "causal", enable_gqa=h != kv
-    )
+    with sdpa_kernel(SDPBackend[backend]):
+        got = F.scaled_dot_product_attention(
+            *mine, attn_mask=my_bias, is_causal=mask == "causal", enable_gqa=h != kv
+        )
     check(got, expected.detach().to(tensors[0].dtype), dtype, 4)
     grad = make(*expected.shape, dtype=dtype)
     expected.backward(exact(grad))

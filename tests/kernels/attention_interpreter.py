@@ -22,7 +22,9 @@ FEATURES = {
 
 
 def close(name, mine, expected, tolerance=2e-5):
-    torch.testing.assert_close(mine, expected.float(), rtol=tolerance, atol=tolerance, msg=lambda m: f"{name}: {m}")
+    torch.testing.assert_close(
+        mine, expected.float(), rtol=tolerance, atol=tolerance, msg=lambda m: f"{name}: {m}"
+    )
 
 
 def dense(name, size, whole):
@@ -47,7 +49,9 @@ def dense(name, size, whole):
     grad = torch.randn(batch, queries, heads, value_dim).transpose(1, 2)
     expected.backward(grad.double())
 
-    mine = Attention(*tensors, bias=bias, slopes=slopes, seed=5 << 33 | 7, offset=1 << 40, **options)
+    mine = Attention(
+        *tensors, bias=bias, slopes=slopes, seed=5 << 33 | 7, offset=1 << 40, **options
+    )
     out, lse = mine.forward(whole)
     close(f"{name} {size} out", out, expected)
     close(f"{name} {size} lse", lse, expected_lse)

@@ -1,5 +1,5 @@
 """Launches the plain attention kernels on PyTorch's tensors: what the host code of the operator does,
-for the interpreter and for measurements. Run as a program it checks the interpreter's results."""
+for the interpreter and for measurements; and the definition of what they compute."""
 
 import math
 
@@ -37,7 +37,9 @@ class Attention:
             low, high, scale or 1 / math.sqrt(self.dim), seed, offset, threshold, keep,
         )  # fmt: skip
         if bias is not None:
-            self.bias_strides = [0 if n == 1 else s for n, s in zip(bias.shape, bias.stride(), strict=True)]
+            self.bias_strides = [
+                0 if n == 1 else s for n, s in zip(bias.shape, bias.stride(), strict=True)
+            ]
         else:
             self.bias_strides = [0] * 4
         self.slopes = slopes
@@ -45,22 +47,22 @@ class Attention:
         if slopes is not None:
             self.slope_strides = (slopes.stride(0) if slopes.shape[0] > 1 else 0, slopes.stride(1))
         pad = [max(16, triton.next_power_of_2(n)) for n in (self.dim, self.value_dim)]
-        self.flags = dict(
-            D=pad[0], E=pad[1], PAD=pad != [self.dim, self.value_dim], LOW=low > -UNBOUNDED,
-            HIGH=high < UNBOUNDED, BIAS=0 if bias is None else 1 if bias.dtype == torch.bool else 2,
-            ALIBI=slopes is not None, DROPOUT=dropout_p > 0, PRECISION=precision,
-        )  # fmt: skip
+        self.flags = {
+            "D": pad[0], "E": pad[1], "PAD": pad != [self.dim, self.value_dim], "LOW": low > -UNBOUNDED,
+            "HIGH": high < UNBOUNDED, "BIAS": 0 if bias is None else 1 if bias.dtype == torch.bool else 2,
+            "ALIBI": slopes is not None, "DROPOUT": dropout_p > 0, "PRECISION": precision,
+        }  # fmt: skip
         self.packed = cu is not None
         self.split = split
         self.out = self.lse = None
-        self.tiles = dict(forward=(64, 64, 4, 2), whole=(64, 128, 4, 1), short=(64, 128, 8, 1),
-                          queries=(64, 64, 4, 2), keys=(64, 64, 4, 2), bias=(64, 64, 4, 1))  # fmt: skip
+        self.tiles = {"forward": (64, 64, 4, 2), "whole": (64, 128, 4, 1), "short": (64, 128, 8, 1),
+                          "queries": (64, 64, 4, 2), "keys": (64, 64, 4, 2), "bias": (64, 64, 4, 1)}  # fmt: skip
         self.tiles |= tiles or {}
 
     def options(self, name, packed=True):
         m, n, warps, stages = self.tiles[name]
         o = dict(BLOCK_M=m, BLOCK_N=n, num_warps=warps, num_stages=stages, **self.flags)
-        return o | dict(PACKED=self.packed) if packed else o
+        return o | {"PACKED": self.packed} if packed else o
 
     def batch_strides(self, t):
         s = strides(t)
@@ -174,7 +176,9 @@ def dropout_factors(batch, heads, queries, keys, p, seed, offset):
     return factors
 
 
-def reference(q, k, v, bias=None, slopes=None, low=-UNBOUNDED, high=UNBOUNDED, scale=None, factors=None):
+def reference(
+    q, k, v, bias=None, slopes=None, low=-UNBOUNDED, high=UNBOUNDED, scale=None, factors=None
+):
     """The result and the lse, in the dtype of the inputs, by PyTorch's operators."""
     group = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)

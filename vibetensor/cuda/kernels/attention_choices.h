@@ -37,7 +37,7 @@ constexpr Tile kForwardTiles[] = {
 // Backward, all gradients in one kernel, where one tile holds all keys.
 constexpr Tile kShortTiles[] = {
     {kHalf, kAny, 64, 64, 6, 6, 4, 1},  {kHalf, kAny, 32, 128, 6, 7, 4, 1},
-    {kHalf, kAny, 64, 128, 6, 7, 8, 1}, {kTf32, kAny, 32, 64, 6, 6, 4, 1},
+    {kHalf, kAny, 64, 128, 5, 7, 8, 1}, {kTf32, kAny, 32, 64, 6, 6, 4, 1},
     {kTf32, kAny, 32, 128, 7, 7, 8, 1}, {kTf32x3, kAny, 32, 64, 6, 6, 4, 1},
 };
 // Else dq and what belongs to queries first, then dk and dv.
