@@ -1,4 +1,4 @@
-"""Fused operators as PyTorch's separate ones: what they have to equal."""
+"""Fused operators as PyTorch's separate ones, what they have to equal, and their samples."""
 
 import torch
 import torch.nn.functional as F
@@ -75,3 +75,59 @@ PEERS = {
         linear_cross_entropy,
     )
 } | {"baddbmm": torch.baddbmm}
+
+# So that sums of products keep their digits.
+SMALL = {"low": -0.4, "high": 0.4}
+# As in samples.py.
+SAMPLES = {
+    "dropout_add": lambda m: [
+        (m(3, 4), m(3, 4), 0.0),
+        (m(3, 4), m(3, 4), 0.5, False),
+        (m(3, 4), m(3, 4), 1.0),
+    ],
+    "add_layer_norm": lambda m: [
+        (m(3, 8), m(3, 8), (8,)),
+        (m(2, 3, 4), m(2, 3, 4), (3, 4), m(3, 4), m(3, 4)),
+        (m(0, 4), m(0, 4), (4,)),
+        (m(3, 5), m(3, 5), (5,), m(5), None, 1e-3),
+    ],
+    "add_rms_norm": lambda m: [
+        (m(3, 8), m(3, 8), (8,)),
+        (m(2, 3, 4), m(2, 3, 4), (4,), m(4)),
+        (m(3, 5), m(3, 5), (5,), None, 1e-3),
+    ],
+    "swiglu": lambda m: [
+        (m(3, 8), m(3, 8)),
+        (m(2, 3, 6),),
+        (m(3, 16),),
+        (m(5), m(5)),
+        (m(0, 4),),
+    ],
+    "linear_gelu": lambda m: [
+        (m(3, 4), m(8, 4)),
+        (m(2, 3, 4), m(5, 4), m(5)),
+        (m(4), m(2, 4), m(2)),
+    ],
+    "gelu_mlp": lambda m: [
+        (m(3, 4), m(8, 4, **SMALL), m(8), m(4, 8, **SMALL), m(4)),
+        (m(2, 3, 4), m(5, 4, **SMALL), m(5), m(2, 5, **SMALL), m(2)),
+        (m(2, 3, 4), m(5, 4, **SMALL), None, m(2, 5, **SMALL), None),
+    ],
+    "embedding_with_position": lambda m: [
+        (m.index(2, 3, high=5), m(5, 4), m(3, 4)),
+        (m.index(3, high=5).int(), m(5, 8), m(6, 8)),
+        (torch.tensor([[1, 1, 3]]), m(5, 4), m(7, 4), 1),
+    ],
+    "linear_cross_entropy": lambda m: [
+        (m(5, 3), m(4, 3), m.index(5, high=4)),
+        (m(5, 3), m(8, 3), m.index(5, high=8), {"linear_bias": m(8), "reduction": "sum"}),
+        (
+            m(5, 3),
+            m(4, 3),
+            torch.tensor([0, -100, 3, 1, -100]),
+            {"linear_bias": m(4), "label_smoothing": 0.1},
+        ),
+        (m(5, 3), m(4, 3), m.index(5, high=4), {"reduction": "none"}),
+        (m(5, 3), m(4, 3), torch.tensor([0, 2, 3, 1, 2]), {"ignore_index": 2}),
+    ],
+}

@@ -46,7 +46,9 @@ def test_dropout_add_is_dropout_and_addition(dtype, shape):
     assert 0.3 < kept.double().mean() < 0.9
     exact = theirs(r).double() + theirs(x).double() * kept / (1 - 0.4)
     tolerance = torch.finfo(dtype).eps
-    torch.testing.assert_close(theirs(fused).double(), exact, rtol=4 * tolerance, atol=2 * tolerance)
+    torch.testing.assert_close(
+        theirs(fused).double(), exact, rtol=4 * tolerance, atol=2 * tolerance
+    )
     by_x, by_r = vt.autograd.grad(fused, [x, r], vt.ones_like(fused))
     torch.testing.assert_close(
         theirs(by_x).double(), kept.double() / 0.6, rtol=tolerance, atol=0, check_dtype=False

@@ -96,7 +96,7 @@ cdef tuple add_rms_norm_composite(Tensor input, Tensor residual, tuple normalize
     cdef double epsilon = default_epsilon(residual) if eps is None else eps
     p = dropout_rate(p, training)
     check_addend("add_rms_norm", input, residual)
-    if input.device_type != VT_CUDA or p == 1:
+    if input.device_type != VT_CUDA or p == 1 or residual.dtype >= VT_C64:
         total = dropout_add_composite(input, residual, p, True)
         return rms_norm_composite(total, normalized_shape, weight, epsilon), total
     check_normalized("add_rms_norm", residual, normalized_shape, weight, None)
