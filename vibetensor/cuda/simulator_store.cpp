@@ -19,9 +19,15 @@ namespace {
 
 /* Far from where the system puts anything. Pairs of small 32-bit numbers that happen to be
  * neighbours in the arguments should not look like addresses; these have 15261 and more above. */
+#ifndef __SANITIZE_THREAD__
 constexpr uintptr_t kFirstAddress = 0x3b9d00000000;
 constexpr size_t kAddressBytes = size_t(16) << 40;
 constexpr size_t kBackingBytes = size_t(4) << 40;
+#else /* which leaves a program less than 2 TB at the top */
+constexpr uintptr_t kFirstAddress = 0x7e9000000000;
+constexpr size_t kAddressBytes = size_t(256) << 30;
+constexpr size_t kBackingBytes = size_t(64) << 30;
+#endif
 /* Blocks up to this size are zero when they are handed out, so that counts which kernels would have
  * written read back as 0. */
 constexpr size_t kZeroedBytes = size_t(1) << 20;
