@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from . import gpu_overhead, gpu_train, kernels, overhead, train
+from . import attention, gpu_overhead, kernels, overhead, train
 
 SUBJECTS = {
+    "attention": attention.main,
     "overhead": overhead.main,
     "train": train.main,
     "gpu_overhead": gpu_overhead.main,
     "kernels": kernels.main,
-    "gpu_train": gpu_train.main,
 }
 
 

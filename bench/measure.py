@@ -27,6 +27,7 @@ class Row:
     unit: str = "ns"
     ours: list[float] = field(default_factory=list)
     peer: list[float] = field(default_factory=list)
+    speed: bool = False  # more is better, and the bound is the least
 
     @property
     def ratio(self) -> float:
@@ -38,7 +39,8 @@ class Row:
         """``pass`` or ``miss``; empty where the row has no bound."""
         if self.bound is None:
             return ""
-        return "pass" if self.ratio <= self.bound else "miss"
+        good = self.ratio >= self.bound if self.speed else self.ratio <= self.bound
+        return "pass" if good else "miss"
 
 
 @dataclass

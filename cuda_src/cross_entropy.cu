@@ -27,11 +27,9 @@ __device__ __forceinline__ int64_t class_of(const SampleValues &target, int64_t 
 template <class T>
 __device__ __forceinline__ void forward(const CrossEntropyArgs &a) {
   using V = acc_t<T>;
-  alignas(16) __shared__ OnlineSum<V> room[Group<V>::kRoom];
-  __shared__ V spread_room[Group<V>::kRoom];
+  __shared__ V room[Group<V>::kRoom];
   alignas(16) __shared__ Two<double> sums[kCrossEntropyThreads];
-  Group<OnlineSum<V>> group(room);
-  Group<V> spread_group(spread_room);
+  Group<V> group(room);
   const CrossEntropyOptions &o = a.options;
   const int64_t sample = int64_t(blockIdx.x) * blockDim.y + threadIdx.y, classes = a.lines.n;
   const bool live = sample < a.lines.count;
@@ -61,9 +59,8 @@ __device__ __forceinline__ void forward(const CrossEntropyArgs &a) {
       for (int k = 0; k < N; k++) spread += (v[k] - shift) * (weight ? weight[i + k] : V(1));
     }
   });
-  s = group.fold(
-      s, [](const OnlineSum<V> &p, const OnlineSum<V> &q) { return OnlineSum<V>::merge(p, q); });
-  if (smooth) spread = spread_group.fold(spread, Add<V>());
+  s = s.over(group);
+  if (smooth) spread = group.fold(spread, Add<V>());
   if (threadIdx.x == 0) {
     V loss = V(0), w = V(0), lse = V(0);
     if (n > 0) {

@@ -81,7 +81,7 @@ __device__ __forceinline__ void backward_rows(const Rows &out_rows) {
   constexpr int E = norm_slice(sizeof(T));
   using Slice = RowSlice<T, E>;
   __shared__ Two<V> room[Group<V>::kRoom];
-  __shared__ V sums[kNormShared];
+  __shared__ V sums[kNormThreads * E];
   Group<Two<V>> group(room);
   const T *const gs = static_cast<const T *>(a.g), *const xs = static_cast<const T *>(a.x);
   const V *const means = static_cast<const V *>(a.mean), *const rstds =
@@ -137,28 +137,30 @@ __device__ __forceinline__ void backward_rows(const Rows &out_rows) {
     out_rows.put(g, row, n);
   }
 
-  // The groups of the block add their sums in order.
-  const auto put = [&](const V(&part)[E], void *to) {
+  // Groups that share a warp add their sums by shuffles; then a thread for each column adds what the
+  // groups or warps of the block have, in order.
+  const unsigned threads = blockDim.x * blockDim.y, thread = threadIdx.y * blockDim.x + threadIdx.x;
+  const unsigned team = blockDim.x < 32 ? 32 : blockDim.x;
+  const auto put = [&](V(&part)[E], void *to) {
     if (!to) return;
-    if (blockDim.y > 1) {
-      for (unsigned y = 0; y < blockDim.y; y++) {
-        __syncthreads();
-        if (threadIdx.y != y) continue;
+    for (unsigned d = 16; d >= blockDim.x; d /= 2) {
 #pragma unroll
-        for (int e = 0; e < E; e++) {
-          const int i = Slice::index(true, e);
-          if (i < width) sums[i] = y == 0 ? part[e] : sums[i] + part[e];
-        }
-      }
-      __syncthreads();
+      for (int e = 0; e < E; e++) part[e] += __shfl_xor_sync(0xffffffffu, part[e], d);
     }
-    V *const out = static_cast<V *>(to) + blockIdx.x * a.n;
-    if (threadIdx.y == 0) {
+    __syncthreads();
+    if (thread % team < blockDim.x) {
 #pragma unroll
       for (int e = 0; e < E; e++) {
         const int i = Slice::index(true, e);
-        if (i < width) out[i] = blockDim.y > 1 ? sums[i] : part[e];
+        if (i < width) sums[thread / team * width + i] = part[e];
       }
+    }
+    __syncthreads();
+    V *const out = static_cast<V *>(to) + blockIdx.x * a.n;
+    for (int i = thread; i < width; i += threads) {
+      V sum = sums[i];
+      for (unsigned t = 1; t < threads / team; t++) sum += sums[t * width + i];
+      out[i] = sum;
     }
   };
   put(dw, a.weight_sums);

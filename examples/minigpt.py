@@ -45,6 +45,7 @@ class Config:
     layers: int = 3
     heads: int = 3
     dropout: float = 0.0
+    tied: bool = False  # the head's weight is the embedding of the tokens
 
 
 def build_model(lib: Any, config: Config) -> Any:
@@ -65,6 +66,8 @@ def build_model(lib: Any, config: Config) -> Any:
             self.norm = nn.LayerNorm(config.dim)
             self.head = nn.Linear(config.dim, config.vocab, bias=False)
             initialise(lib, self, config.layers)
+            if config.tied:
+                self.head.weight = self.tokens.weight
 
         def forward(self, tokens: Any) -> Any:
             x = embed(lib, tokens, self.tokens.weight, self.positions.weight)

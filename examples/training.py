@@ -7,6 +7,7 @@ seed and step, and everything else is in the checkpoint.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import time
@@ -45,18 +46,25 @@ def build_schedule(lib: Any, optimizer: Any, lr: float, warmup: int, steps: int)
     return schedules.SequentialLR(optimizer, [rise, fall], milestones=[warmup])
 
 
-def compute_loss(lib: Any, model: Any, inputs: Any, targets: Any) -> Any:
-    """The mean cross entropy in nats; the model's last dimension is the classes."""
-    logits = model(inputs)
-    return lib.nn.functional.cross_entropy(
-        logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
-    )
+def compute_loss(lib: Any, model: Any, inputs: Any, targets: Any, autocast: Any = None) -> Any:
+    """The mean cross entropy in nats; the model's last dimension is the classes.
+
+    ``autocast``: the dtype of the products, where it is not that of the weights.
+    """
+    lower = lib.autocast(inputs.device.type, autocast) if autocast else contextlib.nullcontext()
+    with lower:
+        logits = model(inputs)
+        return lib.nn.functional.cross_entropy(
+            logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
+        )
 
 
-def train_step(lib: Any, model: Any, optimizer: Any, inputs: Any, targets: Any) -> Any:
+def train_step(
+    lib: Any, model: Any, optimizer: Any, inputs: Any, targets: Any, autocast: Any = None
+) -> Any:
     """One update of the model; returns the loss before it, as a tensor."""
     optimizer.zero_grad()
-    loss = compute_loss(lib, model, inputs, targets)
+    loss = compute_loss(lib, model, inputs, targets, autocast)
     loss.backward()
     lib.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()

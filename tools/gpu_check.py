@@ -78,7 +78,7 @@ STAGES = [
     Stage("overhead", bench("gpu_overhead", "overhead"), table=True),
     Stage("bandwidth", bench("kernels", "bandwidth", "--only", "bandwidth"), table=True),
     Stage("kernels", bench("kernels", "kernels", "--only", "special"), table=True),
-    Stage("train", bench("gpu_train", "train"), table=True),
+    Stage("train", bench("train", "train", "--device", "cuda"), table=True),
 ]
 
 

@@ -62,7 +62,6 @@ constexpr int kNormThreads = 512;   // at most, of a block that keeps rows in re
 constexpr int kNormRegisters = 80;  // of such a thread; fewer spill, more leave the SM empty
 constexpr int kAddNormRegisters = 96;
 constexpr int kNormBackwardRegisters = 128;
-constexpr int kNormShared = 2048;  // the longest row that several groups of a block share
 constexpr int kNormLong = 1024;    // of a block that streams a row
 constexpr int kNormColumns = 256;  // of a block that sums columns of long rows
 constexpr int kNormFinishX = 32, kNormFinishY = 16;

@@ -142,6 +142,11 @@ struct OnlineSum {
     const V m = b.largest > a.largest ? b.largest : a.largest, shift = finite(m);
     return {m, a.sum * exp_of(a.largest - shift) + b.sum * exp_of(b.largest - shift)};
   }
+  // Over a group of threads: first what is largest, so that each sum is scaled once.
+  __device__ __forceinline__ OnlineSum over(Group<V> &group) const {
+    const V m = group.fold(largest, Larger<V>());
+    return {m, group.fold(sum * exp_of(largest - finite(m)), Add<V>())};
+  }
 };
 
 }  // namespace VT_NS

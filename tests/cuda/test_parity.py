@@ -1,4 +1,4 @@
-"""Loss curves of the three training programs on the GPU, over 200 steps, against PyTorch's.
+"""Loss curves of the four training programs on the GPU, over 200 steps, against PyTorch's.
 
 The definition is that of tests/test_loss_curve.py. The reference is PyTorch's float64 run on the same
 device; weights and batches are the same for all runs.
@@ -20,9 +20,13 @@ STEPS = 200
 BATCHES = 8
 
 
+# A sequence of GPT-2 at a time, so that its float64 run fits and ends.
+OPTIONS = {"vit": {"dropout": 0.0}, "gpt2": {"batch": 1}}
+
+
 @pytest.fixture(scope="module")
 def programs():
-    """The module of the benchmarks that builds the three programs."""
+    """The module of the benchmarks that builds the programs."""
     root = str(Path(__file__).parents[2])
     sys.path.insert(0, root)
     yield importlib.import_module("bench.workloads")
@@ -31,8 +35,7 @@ def programs():
 
 def losses(programs, name, lib, precision):
     """The losses of a run; the weights are drawn by PyTorch in float64 for all of them."""
-    options = {"dropout": 0.0} if name == "vit" else {}
-    workload = programs.WORKLOADS[name](precision, **options)
+    workload = programs.WORKLOADS[name](precision, **OPTIONS.get(name, {}))
     training = programs.example("training")
     lib.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.manual_seed(0)
@@ -49,14 +52,16 @@ def losses(programs, name, lib, precision):
         [lib.from_numpy(array).to("cuda") for array in workload.batch(random)]
         for _ in range(BATCHES)
     ]
+    autocast = lib.bfloat16 if precision == "bfloat16" else None
     run = []
     for step in range(STEPS):
-        run.append(training.train_step(lib, model, optimizer, *batches[step % BATCHES]))
+        batch = batches[step % BATCHES]
+        run.append(training.train_step(lib, model, optimizer, *batch, autocast))
         schedule.step()
     return np.array([loss.item() for loss in run])
 
 
-@pytest.fixture(scope="module", params=["reversal", "minigpt", "vit"])
+@pytest.fixture(scope="module", params=["reversal", "minigpt", "vit", "gpt2"])
 def reference(request, programs):
     """The name of a program and PyTorch's losses in float64."""
     return request.param, losses(programs, request.param, torch, "float64")
@@ -68,8 +73,8 @@ def test_float64(programs, reference):
     np.testing.assert_allclose(losses(programs, name, vt, "float64"), expected, rtol=1e-8)
 
 
-@pytest.mark.parametrize("precision", ["float32", "tf32"])
-def test_single_precision(programs, reference, precision):
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_lower_precision(programs, reference, precision):
     name, expected = reference
 
     def distance(lib):

@@ -408,11 +408,9 @@ def sdpa_backward(
 
 @sdpa_backward.prepare
 def _(grad_output, query, key, value, mask, output, lse, scale, is_causal, wanted):
+    grads = attention_gradients(query, key, value, wanted)
     return (
-        tensor_empty_like(query, query.dtype) if wanted[0] else None,
-        tensor_empty_like(key, key.dtype) if wanted[1] else None,
-        tensor_empty_like(value, value.dtype) if wanted[2] else None,
-        tensor_new_like(mask, mask.dtype) if wanted[3] else None,
+        grads[0], grads[1], grads[2], tensor_new_like(mask, mask.dtype) if wanted[3] else None,
     )
 
 

@@ -74,6 +74,8 @@ cdef Tensor matrix_output(Tensor a, Tensor b)
 cdef Tensor conv1d_output(Tensor input, Tensor weight, Tensor bias, int64_t stride, int64_t padding,
                           int64_t dilation, int64_t groups)
 cdef Tensor sdpa_output(Tensor query, Tensor value)
+# Of query, key and value, None where not wanted; parts of one tensor if the three are that.
+cdef tuple attention_gradients(Tensor query, Tensor key, Tensor value, tuple wanted)
 cdef Tensor cat_output(tuple tensors, int64_t dim)
 cdef tuple cat_lengths(tuple tensors, int64_t dim)
 cdef int64_t element_count(tuple shape) except -1

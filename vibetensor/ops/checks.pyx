@@ -5,13 +5,14 @@ from libc.stdint cimport int64_t
 from vibetensor.core.dtype cimport dtype_name, dtype_scalar_name
 from vibetensor.core.random cimport philox_reserve
 from vibetensor.core.tensor cimport (
-    tensor_empty, tensor_new,
+    tensor_empty, tensor_empty_like, tensor_new,
     tensor_shape, tensor_update,
 )
 from vibetensor.core.types cimport *
 from vibetensor.core.iterator cimport as_contiguous, cast, result_type
 from vibetensor.core.views cimport can_view, view_view, wrap_dim
 from vibetensor.ops.entries cimport op_zero_
+from vibetensor.ops.packed cimport packed_empty_like
 
 
 cdef str shape_text(Tensor t):
@@ -516,6 +517,16 @@ cdef Tensor sdpa_output(Tensor query, Tensor value):
     base.strides[1], base.strides[2] = base.strides[2], base.strides[1]
     tensor_update(base)
     return base
+
+
+cdef tuple attention_gradients(Tensor query, Tensor key, Tensor value, tuple wanted):
+    tensors = (query, key, value)
+    if wanted[0] and wanted[1] and wanted[2]:
+        return packed_empty_like(tensors)
+    return tuple([
+        tensor_empty_like(<Tensor>t, (<Tensor>t).dtype) if w else None
+        for t, w in zip(tensors, wanted)
+    ])
 
 
 cdef Tensor cat_output(tuple tensors, int64_t dim):

@@ -8,6 +8,7 @@ from vibetensor.core.views cimport wrap_dim
 from vibetensor.ops.checks cimport new_zeros
 from vibetensor.ops.composites cimport *
 from vibetensor.ops.entries cimport *
+from vibetensor.ops.packed cimport joined, stacked
 
 
 # --- pointwise -----------------------------------------------------------------------------------------
@@ -263,15 +264,19 @@ cdef object split_backward(tuple grads, tuple shape, int dtype, tuple sizes, int
     pieces = []
     for g, n in zip(grads, sizes):
         pieces.append(g if g is not None else new_zeros(any_grad, shape[:d] + (n,) + shape[d + 1:]))
-    return op__cat(tuple(pieces), d)
+    grads = tuple(pieces)
+    whole = joined(grads, d)
+    return op__cat(grads, d) if whole is None else whole
 
 
 cdef object unbind_backward(tuple grads, tuple shape, int dtype, int64_t dim):
     cdef int d = wrap_dim(dim, <int>len(shape))
     cdef Tensor any_grad = first_defined(grads)
-    return op_stack(tuple([
+    grads = tuple([
         g if g is not None else new_zeros(any_grad, shape[:d] + shape[d + 1:]) for g in grads
-    ]), d)
+    ])
+    whole = stacked(grads, d)
+    return op_stack(grads, d) if whole is None else whole
 
 
 cdef Tensor first_defined(tuple grads):

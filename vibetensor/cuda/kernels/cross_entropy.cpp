@@ -72,7 +72,7 @@ struct Groups {
   Groups(int64_t samples, int64_t classes, bool beside, const vt_context *ctx) {
     const int64_t threads = int64_t(properties(ctx).sm_count) * 1024;
     const int64_t most = beside ? clamp(threads / samples, 1, 32) : vt::kCrossEntropyThreads;
-    x = static_cast<unsigned>(clamp(power_of_two_from(div_up(classes, 8)), 1, most));
+    x = static_cast<unsigned>(clamp(power_of_two_from(div_up(classes, 16)), 1, most));
     while (x & (x - 1)) x &= x - 1;
     y = x < 256 ? 256 / x : 1;
   }
