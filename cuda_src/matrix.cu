@@ -84,25 +84,6 @@ __device__ void small_product(T *c, const T *a, const T *b, const T *init, const
   c[row * p.c_row + col * p.c_col] = T(sum);
 }
 
-// out[c] = sum over r of x[r, c], in a fixed order: blocks of 32 columns by 16 threads.
-template <class T>
-__device__ void sum_columns(T *out, const T *x, int64_t rows, int64_t cols, int64_t row_stride,
-                            int64_t col_stride) {
-  using A = vt::acc_t<T>;
-  __shared__ A room[16][32];
-  const int64_t c = int64_t(blockIdx.x) * 32 + threadIdx.x;
-  A sum = A(0);
-  if (c < cols) {
-#pragma unroll 4
-    for (int64_t r = threadIdx.y; r < rows; r += 16) sum += A(x[r * row_stride + c * col_stride]);
-  }
-  room[threadIdx.y][threadIdx.x] = sum;
-  __syncthreads();
-  if (threadIdx.y > 0 || c >= cols) return;
-  for (int y = 1; y < 16; y++) sum += room[y][threadIdx.x];
-  out[c] = T(sum);
-}
-
 }  // namespace
 
 extern "C" {
@@ -155,10 +136,6 @@ VT_SMALL_PRODUCT(float, f32)
       using A = vt::acc_t<T>;                                                                   \
       out[i] = T(vt::gelu_tanh_backward(A(out[i]), A(x[i])));                                   \
     });                                                                                         \
-  }                                                                                             \
-  __global__ void __launch_bounds__(512) vt_matrix_column_sums_##suffix(                        \
-      T *out, const T *x, int64_t rows, int64_t cols, int64_t row_stride, int64_t col_stride) { \
-    sum_columns(out, x, rows, cols, row_stride, col_stride);                                    \
   }
 VT_GELU(vt::half, f16)
 VT_GELU(vt::bfloat16, bf16)

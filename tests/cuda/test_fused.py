@@ -111,6 +111,12 @@ def test_linear_layers_get_the_gradient_of_a_bias_from_a_product(driver):
     assert len(gradients(driver, [y], [x, w, b])) == 3  # gelu's derivative between
 
 
+def test_the_gradient_of_a_bias_in_float64_is_a_sum(driver):
+    x, w, b = (zeros(*s, dtype=vt.float64) for s in ((64, 32), (128, 32), (128,)))
+    names = gradients(driver, [F.linear(x, w, b)], [x, w, b])
+    assert names.count(PRODUCT) == 2 and any(n.startswith("vt_sum") for n in names)
+
+
 def test_mlp_is_nothing_but_products(driver):
     x = zeros(4, 16, 32)
     w1, b1, w2, b2 = zeros(128, 32), zeros(128), zeros(32, 128), zeros(32)
@@ -137,7 +143,7 @@ def test_linear_cross_entropy(driver):
     assert gradients(driver, [loss], [x, w]) == ["vt_scale_small_bf16"]
 
 
-def test_linear_cross_entropy_has_no_more_than_a_part_of_the_logits(driver):
+def test_linear_cross_entropy_has_half_of_the_logits_at_a_time(driver):
     rows, classes = 4096, 1 << 18  # 2 GiB of logits
     x, w = zeros(rows, 8), zeros(classes, 8)
     target = vt.zeros(rows, dtype=vt.int64, device="cuda")
@@ -145,7 +151,7 @@ def test_linear_cross_entropy_has_no_more_than_a_part_of_the_logits(driver):
     before = vt.cuda.memory_allocated()
     F.linear_cross_entropy(x, w, target).backward()
     returned = (x.numel() + w.numel()) * 2
-    assert vt.cuda.max_memory_allocated() - before - returned < (rows * classes * 2) * 0.3
+    assert vt.cuda.max_memory_allocated() - before - returned < (rows * classes * 2) * 0.55
 
 
 def test_muon(driver):

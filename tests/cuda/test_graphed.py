@@ -130,7 +130,9 @@ def test_item_inside_names_its_line(driver):
     x = vt.ones(2, device="cuda")
     graphed(x)
     line = step.__code__.co_firstlineno + 2
-    with pytest.raises(RuntimeError, match=rf"item\(\) at .*test_graphed\.py:{line} cannot be part"):
+    with pytest.raises(
+        RuntimeError, match=rf"item\(\) at .*test_graphed\.py:{line} cannot be part"
+    ):
         graphed(x)
     assert not vt.cuda.is_current_stream_capturing()
     vt.cuda.graphed(lambda x: x + 1, warmup=1)(x)

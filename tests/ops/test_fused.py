@@ -206,7 +206,7 @@ def outcome(lib, function, args, convert):
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtype", [torch.float32, *HALVES])
-def test_error_beside_that_of_separate_operators(name, dtype):
+def test_error_beside_that_of_separate_operators(name, dtype, device):
     if name == "linear_cross_entropy" and dtype == torch.float32:
         pytest.skip("has the error of cross_entropy, whose log-sum-exp is rounded to float32")
     args = CASES[name](dtype)
@@ -219,12 +219,13 @@ def test_error_beside_that_of_separate_operators(name, dtype):
         lambda a: widen(a).clone(),
     )
     mine = [theirs(t) for t in outcome(vt, getattr(F, name), args, lambda a: ours(a.clone()))]
-    peers = outcome(torch, reference, args, torch.clone)
+    peers = outcome(torch, reference, args, lambda a: a.to(device, copy=True))
+    peers = [t.detach().cpu() for t in peers]  # PyTorch's on the same device
     for i, (x, y, z) in enumerate(zip(mine, peers, exact, strict=True)):
         # A single number's error is chance; half a unit of its last place is no error.
         floor = torch.finfo(dtype).eps * z.abs().mean().item() * (0.5 if z.ndim == 0 else 0.05)
-        assert error(x, z) <= 1.5 * error(y.detach(), z) + floor, (
-            f"{name}, result or gradient {i}: {error(x, z):.3g}, PyTorch's {error(y.detach(), z):.3g}"
+        assert error(x, z) <= 1.5 * error(y, z) + floor, (
+            f"{name}, result or gradient {i}: {error(x, z):.3g}, PyTorch's {error(y, z):.3g}"
         )
 
 
@@ -311,18 +312,18 @@ def test_linear_cross_entropy_can_be_differentiated_twice():
 
 
 @pytest.mark.parametrize("dtype", HALVES)
-def test_linear_cross_entropy_with_a_scaled_loss(small_chunks, dtype):
+def test_linear_cross_entropy_with_a_scaled_loss(small_chunks, dtype, device):
     x, w, b, target = loss_problem(dtype, rows=400)
     mine = [leaf(t) for t in (x, w, b)]
     loss = small_chunks(*mine, ours(target), True, -100, 0.0, (1, 1, 1), 128)[0]
     (loss * 1024).backward()
     exact = [t.double().requires_grad_() for t in (x, w, b)]
     (peer.cross_entropy(peer.linear(*exact), target) * 1024).backward()
-    theirs_too = [t.clone().requires_grad_() for t in (x, w, b)]
-    (peer.cross_entropy(peer.linear(*theirs_too), target) * 1024).backward()
+    theirs_too = [t.to(device, copy=True).requires_grad_() for t in (x, w, b)]
+    (peer.cross_entropy(peer.linear(*theirs_too), target.to(device)) * 1024).backward()
     for found, wanted, other in zip(mine, exact, theirs_too, strict=True):
         floor = 0.05 * torch.finfo(dtype).eps * wanted.grad.abs().mean().item()
-        bound = 1.5 * error(other.grad, wanted.grad) + floor
+        bound = 1.5 * error(other.grad.cpu(), wanted.grad) + floor
         assert error(theirs(found.grad), wanted.grad) <= bound
 
 

@@ -305,7 +305,10 @@ cdef tuple linear_backward(Tensor grad, Tensor input, Tensor weight, tuple wante
 cdef tuple parameter_gradients(Tensor grad, Tensor rows, bint weight, bint bias):
     """The gradients of a linear layer by its weight and bias, None where not wanted; on CUDA of one
     product."""
-    if weight and bias and grad.device_type == VT_CUDA and grad.dtype < VT_C64 and not vt_grad_enabled():
+    if (
+        weight and bias and grad.device_type == VT_CUDA and VT_F16 <= grad.dtype <= VT_F32
+        and not vt_grad_enabled()
+    ):
         return op_linear_backward_parameters(grad, rows)
     return (
         op_mm(op_transpose(grad, 0, 1), op_conj(rows)) if weight else None,

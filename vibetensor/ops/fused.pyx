@@ -287,7 +287,7 @@ cdef Tensor embedding_with_position_composite(Tensor input, Tensor weight, Tenso
 
 # Bytes of the logits that are there at a time. Fewer rows at a time mean more passes over the gradient of
 # the weights, and each rounds it.
-cdef int64_t CHUNK_BYTES = 1 << 29
+cdef int64_t CHUNK_BYTES = 1 << 30
 # Gradients of a mean over thousands of samples are too small for float16: they are formed times this.
 cdef double HALF_SCALE = 1024
 
@@ -329,7 +329,7 @@ cdef tuple chunked(Tensor input, Tensor weight, Tensor bias, Tensor target, bint
         if needs[1]:
             op__addmm_into_(by_weight, op_transpose(logits, 0, 1), x, 1 if start > 0 else 0, 1)
         if needs[2]:
-            by_bias = op_add(by_bias, op_sum(logits, 0, False, dtype), 1)
+            by_bias = op_add(by_bias, op_sum(logits, 0, False, -1), 1)
     if mean:
         loss = loss / count
     return (

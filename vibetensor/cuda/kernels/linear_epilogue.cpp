@@ -1,17 +1,18 @@
 // Linear layers with what comes behind them in the same product, forward and backward: GELU in its tanh form,
 // its derivative, and the sums that are the gradient of a bias. Where cuBLASLt has no such epilogue, for a
-// dtype or an alignment, nothing was enqueued and small kernels do the rest.
+// dtype or an alignment, nothing was enqueued and other kernels do the rest.
 
 #include "vibetensor/cuda/kernels/gemm.h"
 #include "vibetensor/cuda/kernels/walk.h"
 #include "vibetensor/cuda/launch.h"
+
+extern "C" vt_status sum_cuda(const vt_array *arrays, const vt_value *values, vt_context *ctx);
 
 namespace vt_cuda {
 namespace {
 
 KernelSet matrix_gelu("matrix", "vt_matrix_gelu");
 KernelSet matrix_gelu_backward("matrix", "vt_matrix_gelu_backward");
-KernelSet column_sums("matrix", "vt_matrix_column_sums");
 
 constexpr unsigned kThreads = 256;
 
@@ -23,10 +24,13 @@ unsigned blocks_over(int64_t n, const vt_context *ctx) {
 
 // The sums over the rows of x (rows, columns).
 vt_status sum_columns(const vt_array &x, const vt_array &out, vt_context *ctx) {
-  if (out.numel == 0) return VT_OK;
-  return launch(ctx, column_sums[x.dtype], {unsigned((out.numel + 31) / 32)}, {32, 16}, 0,
-                static_cast<void *>(out.data), static_cast<const void *>(x.data), x.sizes[0],
-                x.sizes[1], x.strides[0], x.strides[1]);
+  const int64_t sizes[] = {1, out.numel}, strides[] = {out.numel, 1};
+  vt_array row = out;
+  row.sizes = sizes;
+  row.strides = strides;
+  row.ndim = 2;
+  const vt_array arrays[] = {x, row};
+  return sum_cuda(arrays, nullptr, ctx);
 }
 
 bool has_epilogues(const Product &p) {
