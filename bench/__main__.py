@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from . import gpu_overhead, gpu_train, kernels, overhead, train
+from . import gpu_overhead, gpu_train, kernels, overhead, train, triton_launch
 
 SUBJECTS = {
     "overhead": overhead.main,
@@ -12,6 +12,7 @@ SUBJECTS = {
     "gpu_overhead": gpu_overhead.main,
     "kernels": kernels.main,
     "gpu_train": gpu_train.main,
+    "triton_launch": triton_launch.main,
 }
 
 

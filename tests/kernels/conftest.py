@@ -36,13 +36,23 @@ def python(tmp_path):
     what it printed. Packages in `forbid` cannot be imported there. The code becomes a file, because Triton
     reads the source of kernels."""
 
-    def run(code, forbid=("torch",), **environment):
+    def run(code, forbid=("torch",), name="script", **environment):
         if "VIBETENSOR_CUDA_DRIVER" in environment and not vt.cuda.is_built():
             pytest.skip("built without CUDA")
-        script = tmp_path / "script.py"
-        script.write_text(f"import sys\nsys.modules.update(dict.fromkeys({forbid!r}))\n" + textwrap.dedent(code))
-        known = {"VIBETENSOR_CACHE_DIR": str(tmp_path / "cache"), "TRITON_CACHE_DIR": str(tmp_path / "triton")}
-        environment = {**os.environ, **known, "PYTHONPATH": f"{HERE}:{os.environ.get('PYTHONPATH', '')}", **environment}
+        script = tmp_path / f"{name}.py"
+        script.write_text(
+            f"import sys\nsys.modules.update(dict.fromkeys({forbid!r}))\n" + textwrap.dedent(code)
+        )
+        known = {
+            "VIBETENSOR_CACHE_DIR": str(tmp_path / "cache"),
+            "TRITON_CACHE_DIR": str(tmp_path / "triton"),
+        }
+        environment = {
+            **os.environ,
+            **known,
+            "PYTHONPATH": f"{HERE}:{os.environ.get('PYTHONPATH', '')}",
+            **environment,
+        }
         done = subprocess.run(
             [sys.executable, script], env=environment, capture_output=True, text=True, timeout=240
         )

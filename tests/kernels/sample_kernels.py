@@ -23,15 +23,15 @@ def many_kernel(
     missing, default=7, NAME: tl.constexpr = "a",
 ):  # fmt: skip
     """Stores each argument as a float64."""
-    tl.store(out + 0, flag.to(tl.float64))
-    tl.store(out + 1, (small + 0).to(tl.float64))
-    tl.store(out + 2, wide.to(tl.float64))
-    tl.store(out + 3, unsigned.to(tl.float64))
-    tl.store(out + 4, real.to(tl.float64))
-    tl.store(out + 5, half.to(tl.float64))
-    tl.store(out + 6, brain.to(tl.float64))
-    tl.store(out + 7, double.to(tl.float64))
-    tl.store(out + 8, helper(default, SCALE).to(tl.float64))
+    tl.store(out + 0, flag)
+    tl.store(out + 1, small)
+    tl.store(out + 2, wide)
+    tl.store(out + 3, unsigned)
+    tl.store(out + 4, real)
+    tl.store(out + 5, half)
+    tl.store(out + 6, brain)
+    tl.store(out + 7, double)
+    tl.store(out + 8, helper(default, SCALE))
     if missing is None:
         tl.store(out + 9, 1.0)
     if NAME == "b":

@@ -56,19 +56,23 @@ def test_arguments_must_be_the_kernels(names):
 
 def test_layout():
     # An address, a byte, a short, an int; then an int64 at the next multiple of 8, a double.
-    offsets, size, pointers = layout(["*fp32", "i1", "bf16", "fp32", "i64", "*i8", "fp64"])
-    assert offsets == [0, 8, 10, 12, 16, 24, 32]
-    assert (size, pointers) == (40 + 16, 0b1001)
+    lies = layout(["*fp32", "i1", "bf16", "fp32", "i64", "*i8", "fp64"])
+    assert lies.offsets == [0, 8, 10, 12, 16, 24, 32]
+    assert (lies.size, lies.pointers) == (40 + 16, 0b1001)
+    assert lies.parameters == [*lies.offsets, 40, 48]
     # A map of 128 bytes at a multiple of 64, three sizes of 4 bytes, three strides of 8.
-    offsets, size, pointers = layout(["i32", "tensordesc<fp16[1, 8, 64],Layout(1)>", "i32"])
-    assert offsets == [0, 64, 64 + 128 + 16 + 24]
-    assert (size, pointers) == (240 + 16, 1 << 8)
+    lies = layout(["i32", "tensordesc<fp16[1, 8, 64],Layout(1)>", "i32"])
+    assert lies.offsets == [0, 64, 64 + 128 + 16 + 24]
+    assert (lies.size, lies.pointers) == (240 + 16, 1 << 8)
+    assert lies.parameters == [0, 64, 192, 196, 200, 208, 216, 224, 232, 240, 248]
     with pytest.raises(TypeError, match="nvTmaDesc cannot be passed"):
         layout(["nvTmaDesc"])
 
 
 def test_image_as_bytes():
-    image = Image("k", b"code\n\0", 4, 1, 0, False, True, 8, 32, 3, (Descriptor(9, 3, 2, (1, 64)),))
+    image = Image(
+        "k", b"code\n\0", 4, 1, 0, False, True, 8, 32, 3, (Descriptor(9, 3, 2, (1, 64)),), (0, 8)
+    )
     data = image.to_bytes()
     assert Image.from_bytes(data) == image
     with pytest.raises(ValueError, match="damaged"):

@@ -16,14 +16,18 @@ cdef extern from "vibetensor/cuda/triton_api.h" nogil:
         uint64_t pointers
         int num_descriptors
         const vt_triton_descriptor* descriptors
+        int num_parameters
+        const unsigned short* parameters
 
 
 cdef enum:
     MAX_DESCRIPTORS = 12
+    MAX_PARAMETERS = 256
 
 
 # An Image as the C structure; lives as long as its bytes are needed.
 cdef class ImageView:
     cdef vt_triton_image c
     cdef vt_triton_descriptor descriptors[MAX_DESCRIPTORS]
+    cdef unsigned short parameters[MAX_PARAMETERS]
     cdef bytes name, cubin

@@ -32,6 +32,12 @@ cdef class ImageView:
             raise ValueError(f"{image.name}: more than {MAX_DESCRIPTORS} tensor descriptors")
         self.c.num_descriptors = <int>len(image.descriptors)
         self.c.descriptors = self.descriptors
+        if len(image.parameters) > MAX_PARAMETERS:
+            raise ValueError(f"{image.name}: more than {MAX_PARAMETERS} parameters")
+        self.c.num_parameters = <int>len(image.parameters)
+        self.c.parameters = self.parameters
+        for i, at in enumerate(image.parameters):
+            self.parameters[i] = at
         for i, d in enumerate(image.descriptors):
             self.descriptors[i].dtype = d.dtype
             self.descriptors[i].swizzle = d.swizzle

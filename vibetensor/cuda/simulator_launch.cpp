@@ -148,7 +148,8 @@ CUresult cuTensorMapEncodeTiled(CUtensorMap *map, CUtensorMapDataType, cuuint32_
                                 CUtensorMapSwizzle, CUtensorMapL2promotion,
                                 CUtensorMapFloatOOBfill) {
   VT_SIMULATE(cuTensorMapEncodeTiled);
-  if (rank < 1 || rank > 5 || reinterpret_cast<uintptr_t>(data) % 16) return CUDA_ERROR_INVALID_VALUE;
+  if (rank < 1 || rank > 5 || reinterpret_cast<uintptr_t>(data) % 16)
+    return CUDA_ERROR_INVALID_VALUE;
   for (cuuint32_t i = 0; i < rank; ++i) {
     const bool good = sizes[i] > 0 && box[i] > 0 && box[i] <= 256 &&
                       (i + 1 == rank || (strides[i] % 16 == 0 && strides[i] < uint64_t(1) << 40));

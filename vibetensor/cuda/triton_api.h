@@ -27,6 +27,8 @@ typedef struct vt_triton_image {
   uint64_t pointers;
   int num_descriptors;
   const vt_triton_descriptor *descriptors;
+  int num_parameters; /* 0 without descriptors */
+  const unsigned short *parameters;
 } vt_triton_image;
 
 /* Finds the image of a kernel (source and text of the specialisation, UTF-8) and hands it to
@@ -51,6 +53,10 @@ vt_status vt_triton_load(const vt_triton_image *image, int device, vt_triton_cod
 /* Enqueues on the device's current stream; the device is the current one. */
 vt_status vt_triton_launch(const vt_triton_code *code, int device, unsigned x, unsigned y,
                            unsigned z, char *arguments, size_t bytes);
+/* `n` such launches, or calls of cuLaunchKernel with the same arguments and nothing around them: what
+ * the cost of a launch is measured against. */
+vt_status vt_triton_repeat(const vt_triton_code *code, int device, unsigned x, char *arguments,
+                           size_t bytes, int n, int bare);
 /* Encodes the tensor map of the n-th descriptor at `to`. */
 vt_status vt_triton_encode(const vt_triton_code *code, int n, void *to, const void *data,
                            const int64_t *sizes, const int64_t *strides);

@@ -14,6 +14,7 @@ namespace vt_cuda {
 namespace {
 
 constexpr unsigned kSharedWithoutAsking = 48 * 1024;
+constexpr int kMaxParameters = 256; /* of a kernel with descriptors */
 
 std::atomic<vt_triton_finder> finder{nullptr};
 std::atomic<bool> enabled{true};
@@ -41,8 +42,9 @@ vt_status load_image(const vt_triton_image &image, int device, TritonCode *code)
   code->pointers = image.pointers;
   code->device = device;
   if (image.num_descriptors > kMaxDescriptors)
-    return set_error(VT_ERROR_VALUE, "the Triton kernel %s has %d descriptors; at most %d are possible",
-                     image.name, image.num_descriptors, kMaxDescriptors);
+    return set_error(VT_ERROR_VALUE,
+                     "the Triton kernel %s has %d descriptors; at most %d are possible", image.name,
+                     image.num_descriptors, kMaxDescriptors);
   code->num_descriptors = image.num_descriptors;
   for (int i = 0; i < image.num_descriptors; ++i) {
     const vt_triton_descriptor &from = image.descriptors[i];
@@ -50,6 +52,11 @@ vt_status load_image(const vt_triton_image &image, int device, TritonCode *code)
     to = {from.dtype, from.swizzle, from.element_bytes, from.rank, {}};
     memcpy(to.box, from.box, sizeof to.box);
   }
+  if (image.num_parameters > kMaxParameters)
+    return set_error(VT_ERROR_VALUE,
+                     "the Triton kernel %s has %d parameters; at most %d are possible", image.name,
+                     image.num_parameters, kMaxParameters);
+  code->parameters.assign(image.parameters, image.parameters + image.num_parameters);
   if (image.shared > static_cast<unsigned>(p.max_shared_per_block_optin))
     return set_error(VT_ERROR_VALUE,
                      "the Triton kernel %s needs %u bytes of shared memory; the device has %d",
@@ -67,8 +74,8 @@ vt_status load_image(const vt_triton_image &image, int device, TritonCode *code)
     VT_CUDA_CHECK(cuFuncSetAttribute, function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
                   static_cast<int>(image.shared));
   if (image.num_ctas > 8)
-    VT_CUDA_CHECK(cuFuncSetAttribute, function,
-                  CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1);
+    VT_CUDA_CHECK(cuFuncSetAttribute, function, CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED,
+                  1);
   code->function = function;
   return VT_OK;
 }
@@ -198,8 +205,15 @@ vt_status launch_triton(vt_context *ctx, const TritonCode &code, Dim grid, char 
                    use ? const_cast<char *>(kUseFollows) : nullptr,
                    const_cast<ArgumentUse *>(use)};
   count(counters.launches);
-  const CUresult result = driver.cuLaunchKernelEx(
-      &config, static_cast<CUfunction>(code.function), nullptr, extra);
+  /* One by one where there are descriptors; the simulated driver has no constant bank. */
+  void *parameters[kMaxParameters], **one_by_one = nullptr;
+  if (__builtin_expect(!code.parameters.empty(), 0) && !simulated()) {
+    for (size_t i = 0; i < code.parameters.size(); ++i)
+      parameters[i] = arguments + code.parameters[i];
+    one_by_one = parameters;
+  }
+  const CUresult result = driver.cuLaunchKernelEx(&config, static_cast<CUfunction>(code.function),
+                                                  one_by_one, one_by_one ? nullptr : extra);
   if (__builtin_expect(result == CUDA_SUCCESS, 1)) return VT_OK;
   return driver_error(result, "cuLaunchKernelEx", ctx);
 }
@@ -252,6 +266,27 @@ vt_status vt_triton_launch(const vt_triton_code *code, int device, unsigned x, u
   if (vt_status status = enter(device, &ctx)) return status;
   const vt_status status = launch_triton(&ctx, *reinterpret_cast<const TritonCode *>(code),
                                          {x, y, z}, arguments, bytes, nullptr);
+  leave(&ctx);
+  return status;
+}
+
+vt_status vt_triton_repeat(const vt_triton_code *code, int device, unsigned x, char *arguments,
+                           size_t bytes, int n, int bare) {
+  vt_context ctx = {};
+  if (vt_status status = enter(device, &ctx)) return status;
+  const TritonCode &c = *reinterpret_cast<const TritonCode *>(code);
+  void *extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, arguments, CU_LAUNCH_PARAM_BUFFER_SIZE, &bytes,
+                   CU_LAUNCH_PARAM_END};
+  vt_status status = VT_OK;
+  for (int i = 0; i < n && status == VT_OK; ++i) {
+    if (bare)
+      status = driver_error(
+          driver.cuLaunchKernel(static_cast<CUfunction>(c.function), x, 1, 1, c.threads, 1, 1,
+                                c.shared, static_cast<CUstream>(ctx.stream), nullptr, extra),
+          "cuLaunchKernel");
+    else
+      status = launch_triton(&ctx, c, {x}, arguments, bytes, nullptr);
+  }
   leave(&ctx);
   return status;
 }

@@ -23,6 +23,7 @@
 
 #include <initializer_list>
 #include <string>
+#include <vector>
 
 #include "vibetensor/cuda/launch.h"
 
@@ -125,6 +126,10 @@ struct TritonCode {
   uint64_t pointers = 0; /* bit i: the i-th 8-byte word of the arguments is an address */
   int num_descriptors = 0;
   TensorMapLayout descriptors[kMaxDescriptors] = {};
+  /* Where each parameter of the kernel lies in the packed arguments, if it has descriptors: the
+   * compiler aligns those in the constant bank, which does not begin at a multiple of 64, so that the
+   * buffer as a whole is not what the kernel reads. */
+  std::vector<uint16_t> parameters;
 };
 
 /* Enqueues on ctx->stream. `arguments` ends with two pointers for scratch memory, in `bytes`. */

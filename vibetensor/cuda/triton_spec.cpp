@@ -8,17 +8,28 @@ namespace vt_cuda {
 
 const char *triton_dtype(int dtype) {
   switch (dtype) {
-    case VT_BOOL: return "i1";
-    case VT_U8: return "u8";
-    case VT_I8: return "i8";
-    case VT_I16: return "i16";
-    case VT_I32: return "i32";
-    case VT_I64: return "i64";
-    case VT_F16: return "fp16";
-    case VT_BF16: return "bf16";
-    case VT_F32: return "fp32";
-    case VT_F64: return "fp64";
-    default: return nullptr;
+    case VT_BOOL:
+      return "i1";
+    case VT_U8:
+      return "u8";
+    case VT_I8:
+      return "i8";
+    case VT_I16:
+      return "i16";
+    case VT_I32:
+      return "i32";
+    case VT_I64:
+      return "i64";
+    case VT_F16:
+      return "fp16";
+    case VT_BF16:
+      return "bf16";
+    case VT_F32:
+      return "fp32";
+    case VT_F64:
+      return "fp64";
+    default:
+      return nullptr;
   }
 }
 

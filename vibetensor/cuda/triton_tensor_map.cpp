@@ -24,7 +24,8 @@ KeptMap kept[kKept];
 
 KeptMap &place_of(const MapKey &key) {
   uint64_t h = reinterpret_cast<uintptr_t>(key.data) >> 4;
-  h = (h ^ static_cast<uint64_t>(key.layout.box[key.layout.rank - 2 < 0 ? 0 : key.layout.rank - 2])) *
+  h = (h ^
+       static_cast<uint64_t>(key.layout.box[key.layout.rank - 2 < 0 ? 0 : key.layout.rank - 2])) *
       0x9e3779b97f4a7c15u;
   return kept[h >> 56];
 }
@@ -75,8 +76,10 @@ vt_status encode_tensor_map(vt_context *ctx, const TensorMapLayout &layout, cons
   vt_status status = VT_OK;
   if (memcmp(&place.key, &key, sizeof key) != 0) {
     status = encode(ctx, key, &place.map);
-    if (status == VT_OK) memcpy(static_cast<void *>(&place.key), &key, sizeof key);
-    else memset(static_cast<void *>(&place.key), 0, sizeof key);
+    if (status == VT_OK)
+      memcpy(static_cast<void *>(&place.key), &key, sizeof key);
+    else
+      memset(static_cast<void *>(&place.key), 0, sizeof key);
   }
   memcpy(to, &place.map, sizeof place.map);
   place.busy.clear(std::memory_order_release);

@@ -8,8 +8,8 @@ from vibetensor.kernels._image import has_archive
 
 
 def is_available() -> bool:
-    """Whether operators can use Triton's kernels: Triton is installed, or machine code was built with
-    the package."""
+    """Whether operators can use Triton's kernels: Triton is installed, or machine code was built
+    with the package."""
     from vibetensor.kernels import _compile
 
     return _compile.installed() or has_archive()

@@ -110,7 +110,7 @@ def image_of(compiled: Any, types: list[str]) -> Image:
     metas = getattr(m, "tensordesc_meta", None) or []
     if len(metas) != sum(t.startswith("tensordesc") for t in types):
         raise TypeError(f"{m.name}: tensor descriptors need a device of capability 9.0")
-    _, argument_bytes, pointers = layout(types)
+    lies = layout(types)
     return Image(
         name=m.name,
         cubin=compiled.asm["cubin"],
@@ -120,8 +120,9 @@ def image_of(compiled: Any, types: list[str]) -> Image:
         cooperative=m.launch_cooperative_grid,
         dependent=m.launch_pdl,
         global_scratch=m.global_scratch_size or 0,
-        argument_bytes=argument_bytes,
-        pointers=pointers,
+        argument_bytes=lies.size,
+        pointers=lies.pointers,
+        parameters=tuple(lies.parameters) if metas else (),
         descriptors=tuple(
             Descriptor(
                 dtype=DEVICE_TO_HOST_DTYPE.get(d["elem_type"], d["elem_type"]),
@@ -141,7 +142,7 @@ def simulate(source: str, text: str, capability: int) -> Image:
         spec.of(find_kernel(source))
     elif not _image.shipped(source, text, capability):
         raise MissingTriton(f"{source}: the package triton is missing")
-    _, argument_bytes, pointers = layout(spec.types)
+    lies = layout(spec.types)
     blocks = [DESCRIPTOR.match(t) for t in spec.types]
     return Image(
         name=source.partition(":")[2],
@@ -152,10 +153,12 @@ def simulate(source: str, text: str, capability: int) -> Image:
         cooperative=False,
         dependent=False,
         global_scratch=0,
-        argument_bytes=argument_bytes,
-        pointers=pointers,
+        argument_bytes=lies.size,
+        pointers=lies.pointers,
         descriptors=tuple(
-            Descriptor(0, 0, 4 if b[1] == "fp32" else 2, tuple(min(int(n), 256) for n in b[2].split(",")))
+            Descriptor(
+                0, 0, 4 if b[1] == "fp32" else 2, tuple(min(int(n), 256) for n in b[2].split(","))
+            )
             for b in blocks
             if b
         ),

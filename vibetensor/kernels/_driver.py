@@ -3,8 +3,8 @@
 
 Once :func:`install` has run (see _install)
 
-- calls of ``@triton.jit`` kernels go through our launcher (cuda/_triton_call.pyx); a call with no tensor
-  of ours in a process that has PyTorch goes Triton's own way;
+- calls of ``@triton.jit`` kernels go through our launcher (cuda/_triton_call.pyx); a call with no
+  tensor of ours in a process that has PyTorch goes Triton's own way;
 - Triton's active driver is ours, unless another was in use already.
 """
 
@@ -30,12 +30,14 @@ from vibetensor.cuda import _runtime, _triton_call
 from vibetensor.kernels._compile import image_of
 from vibetensor.kernels._spec import layout
 
-L2_BYTES = 256 << 20  # written between the runs of a benchmark, so that they find nothing in the cache
+L2_BYTES = (
+    256 << 20
+)  # written between the runs of a benchmark, so that they find nothing in the cache
 
 _triton_run = JITFunction.run
 
 
-# --- what Triton asks of a framework ----------------------------------------------------------------
+# --- what Triton asks of a framework --------------------------------------------------------------
 
 
 class Driver(DriverBase):
@@ -102,7 +104,7 @@ class _Utils:
         return {name: _runtime.property_of(device, ours) for name, ours in names.items()}
 
     def load_binary(self, name: str, cubin: bytes, shared: int, device: int) -> tuple:
-        """(module, function, registers, spills, threads): the function is the code, for _Launcher."""
+        """(module, function, registers, spills, threads): the function is the code."""
         return name, cubin, 0, 0, _runtime.property_of(device, "max_threads_per_block")
 
 
@@ -138,7 +140,7 @@ def active() -> Iterator[None]:
         driver.set_active(before)
 
 
-# --- from a call to what is launched ------------------------------------------------------------------
+# --- from a call to what is launched --------------------------------------------------------------
 
 
 def entry_of(compiled: Any, device: int, args: tuple, kwargs: dict[str, Any]) -> _triton_call.Entry:
@@ -169,7 +171,7 @@ def entry_of(compiled: Any, device: int, args: tuple, kwargs: dict[str, Any]) ->
     limit = _runtime.property_of(device, "max_shared_per_block_optin")
     if image.shared > limit:
         raise OutOfResources(image.shared, limit, "shared memory")
-    offsets, _, _ = layout(types)
+    offsets = layout(types).offsets
     items = [(n, t, at, literal) for (t, n, literal), at in zip(passed, offsets, strict=True)]
     used = [(name, value, home) for (name, _), (value, home) in function.used_global_vals.items()]
     return _triton_call.Entry(image, device, items, defaults, compiled, used)
@@ -181,7 +183,9 @@ def _leaves(value: Any) -> list:
     return [value]
 
 
-def compile_call(function: Any, args: tuple, kwargs: dict, device: int) -> _triton_call.Entry | None:
+def compile_call(
+    function: Any, args: tuple, kwargs: dict, device: int
+) -> _triton_call.Entry | None:
     """Compiles a kernel for a call; None if a hook of the user's took the call over."""
     with active():
         compiled = _triton_run(function, *args, grid=None, warmup=True, **kwargs)
@@ -191,7 +195,7 @@ def compile_call(function: Any, args: tuple, kwargs: dict, device: int) -> _trit
 
 
 def run_foreign(function: Any, grid: Any, args: tuple, kwargs: dict) -> tuple[bool, Any]:
-    """A call without any tensor of ours: PyTorch's, if that is there. Returns (whether it ran, result)."""
+    """A call without any tensor of ours: PyTorch's, if that is there. (Whether it ran, result.)"""
     if sys.modules.get("torch") is None:
         return False, None
     if isinstance(driver._active, Driver):

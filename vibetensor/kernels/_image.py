@@ -16,7 +16,7 @@ import pathlib
 import tempfile
 import zipfile
 
-FORMAT = 1  # of the bytes below: part of every key
+FORMAT = 2  # of the bytes below: part of every key
 ARCHIVE = pathlib.Path(__file__).with_name("kernels.zip")
 
 
@@ -45,6 +45,7 @@ class Image:
     argument_bytes: int
     pointers: int
     descriptors: tuple[Descriptor, ...] = ()
+    parameters: tuple[int, ...] = ()  # offsets in the packed arguments, if there are descriptors
 
     def to_bytes(self) -> bytes:
         """A line of JSON, then the code."""
@@ -61,7 +62,9 @@ class Image:
         descriptors = tuple(
             Descriptor(**{**d, "box": tuple(d["box"])}) for d in header["descriptors"]
         )
-        return cls(**{**header, "cubin": cubin, "descriptors": descriptors})
+        parameters = tuple(header["parameters"])
+        given = {"cubin": cubin, "descriptors": descriptors, "parameters": parameters}
+        return cls(**{**header, **given})
 
 
 def key_of(*parts: object) -> str:
@@ -69,7 +72,7 @@ def key_of(*parts: object) -> str:
     return hashlib.sha256("\0".join(map(str, (FORMAT, *parts))).encode()).hexdigest()
 
 
-# --- the archive -----------------------------------------------------------------------------------
+# --- the archive ----------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -93,7 +96,7 @@ def shipped(source: str, text: str, capability: int) -> Image | None:
         return None
 
 
-# --- the disk cache ---------------------------------------------------------------------------------
+# --- the disk cache -------------------------------------------------------------------------------
 
 
 def cache_folder() -> pathlib.Path:

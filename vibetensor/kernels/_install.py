@@ -1,4 +1,4 @@
-"""When Triton learns of us: as soon as CUDA has started and Triton is imported, whichever comes last."""
+"""When Triton learns of us: as soon as CUDA has started and Triton is imported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def connect() -> None:
-    """Install the driver now if Triton is imported, else behind its import. Called when CUDA starts."""
+    """Install the driver now, or behind the import of Triton. Called when CUDA starts."""
     if sys.modules.get("triton") is not None:
         _install()
     elif not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):

@@ -21,10 +21,10 @@ from typing import Any
 
 # Bytes of an argument by Triton's name of its type. A bool is a byte.
 SIZES = {
-    **{t: 1 for t in ("i1", "u1", "i8", "u8")},
-    **{t: 2 for t in ("i16", "u16", "fp16", "bf16")},
-    **{t: 4 for t in ("i32", "u32", "fp32", "f32")},
-    **{t: 8 for t in ("i64", "u64", "fp64")},
+    **dict.fromkeys(("i1", "u1", "i8", "u8"), 1),
+    **dict.fromkeys(("i16", "u16", "fp16", "bf16"), 2),
+    **dict.fromkeys(("i32", "u32", "fp32", "f32"), 4),
+    **dict.fromkeys(("i64", "u64", "fp64"), 8),
 }
 DESCRIPTOR = re.compile(r"tensordesc<(\w+)\[([^\]]*)\]")
 SCRATCH_POINTERS = 2  # behind the arguments: global memory, the profiler's
@@ -68,14 +68,16 @@ class Spec:
         given = [name for name, _, _ in self.arguments]
         if wanted != given:
             raise TypeError(
-                f"{kernel.__name__}: the specialisation has the arguments {given}; the kernel, apart "
-                f"from its constexpr parameters {sorted(constants)}, has {wanted}"
+                f"{kernel.__name__}: the specialisation has the arguments {given}; the kernel, "
+                f"apart from its constexpr parameters {sorted(constants)}, has {wanted}"
             )
         types = dict(zip(given, self.types, strict=True))
         if kernel.is_gluon():
             types = {n: with_layout(t) for n, t in types.items()}
         attributes = {
-            (names.index(n),): [["tt.divisibility", 16]] for n, _, divisible in self.arguments if divisible
+            (names.index(n),): [["tt.divisibility", 16]]
+            for n, _, divisible in self.arguments
+            if divisible
         }
         return Specialised(
             signature={n: types.get(n, "constexpr") for n in names},
@@ -109,7 +111,9 @@ def with_layout(type: str) -> str:
 
 def shipped() -> list[tuple[str, str]]:
     """Source and text of the specialisations in shipped.txt (tools/triton_specs.py writes it)."""
-    blocks = pathlib.Path(__file__).with_name("shipped.txt").read_text(encoding="utf-8").split("\n\n")
+    blocks = (
+        pathlib.Path(__file__).with_name("shipped.txt").read_text(encoding="utf-8").split("\n\n")
+    )
     return [(b.partition("\n")[0], b.partition("\n")[2].strip()) for b in blocks if b.strip()]
 
 
@@ -120,20 +124,35 @@ def find_kernel(source: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def layout(types: list[str]) -> tuple[list[int], int, int]:
-    """How arguments of these types lie: their offsets, the bytes of all with the scratch pointers,
-    and a mask of the 8-byte words that are addresses (a descriptor counts as one, at its start)."""
-    offsets, at, pointers = [], 0, 0
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How the arguments of a kernel lie in the buffer that a launch packs."""
+
+    offsets: list[int]  # of each argument
+    size: int  # bytes of all, with the scratch pointers
+    pointers: int  # mask of the 8-byte words that are addresses; a descriptor counts, at its start
+    parameters: list[int]  # offsets of the kernel's parameters: a descriptor is several
+
+
+def layout(types: list[str]) -> Layout:
+    """The layout of arguments of these types, each at a multiple of its size (descriptors: 64)."""
+    offsets, parameters, at, pointers = [], [], 0, 0
     for type in [*types, *["u64"] * SCRATCH_POINTERS]:
-        size, alignment, tail = SIZES.get(type, 8), SIZES.get(type, 8), 0
-        if match := DESCRIPTOR.match(type):
-            rank = match[2].count(",") + 1
-            size, alignment, tail = 128, 64, -(-4 * rank // 8) * 8 + 8 * rank
-        elif type[0] != "*" and type not in SIZES:
+        match = DESCRIPTOR.match(type)
+        if not match and type[0] != "*" and type not in SIZES:
             raise TypeError(f"an argument of type {type} cannot be passed to a Triton kernel")
+        size = 128 if match else SIZES.get(type, 8)
+        alignment = 64 if match else size
         at = -(-at // alignment) * alignment
         if (match or type[0] == "*") and at // 8 < 64:
             pointers |= 1 << at // 8
         offsets.append(at)
-        at += size + tail
-    return offsets[:-SCRATCH_POINTERS], at, pointers
+        parameters.append(at)
+        at += size
+        if match:  # the tensor map is followed by the sizes (32 bits) and the strides
+            rank = match[2].count(",") + 1
+            parameters += range(at, at + 4 * rank, 4)
+            at += -(-4 * rank // 8) * 8
+            parameters += range(at, at + 8 * rank, 8)
+            at += 8 * rank
+    return Layout(offsets[:-SCRATCH_POINTERS], at, pointers, parameters)

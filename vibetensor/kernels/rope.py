@@ -1,5 +1,6 @@
-"""Rotary position embedding (Su et al., arXiv 2104.09864): pairs of features turned by an angle that
-grows with the position. Memory is read once and written once; launched by cuda/kernels/rotary.cpp."""
+"""Rotary position embedding (Su et al., arXiv 2104.09864): pairs of features turned by an angle
+that grows with the position. Memory is read once and written once; launched by
+cuda/kernels/rotary.cpp."""
 
 import triton
 import triton.language as tl

@@ -370,12 +370,8 @@ def embedding(
 
 # --- rotary position embedding ---------------------------------------------------------------------------
 
-@kernel(
-    "rotary", surfaces=(), values=("int interleaved", "int inverse"), differentiable=("input",)
-)
-def _rotary(
-    input: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, inverse: bool
-) -> Tensor:
+@kernel("rotary", surfaces=(), values=("int interleaved", "int inverse"), differentiable=("input",))
+def _rotary(input: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, inverse: bool) -> Tensor:
     """rotary_embedding by the angle or by its negative."""
 
 
@@ -395,20 +391,15 @@ def _(grad, cos, sin, interleaved, inverse):
 
 
 @composite(surfaces=FUNCTIONAL)
-def rotary_embedding(
-    input: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False
-) -> Tensor:
+def rotary_embedding(input: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False) -> Tensor:
     """Turns pairs of features by an angle per position. Su et al., arXiv 2104.09864.
 
-    `input` is (batch, time, heads, features) with any strides: a view of a packed projection is not
-    copied. `cos` and `sin` are (time, pairs), of one floating point dtype; they receive no gradient.
-    The first ``2 * pairs`` features are turned, the others stay. Feature i forms a pair with
-    ``i + pairs``, or with `interleaved` feature 2i with 2i + 1: ``(a, b)`` becomes
-    ``(a cos - b sin, b cos + a sin)``, computed in float32 for half types. The gradient is the turn by
-    the negative angle.
+    `input` is (batch, time, heads, features) with any strides. `cos` and `sin` are (time, pairs), of one
+    floating point dtype, and receive no gradient. Feature i forms a pair with ``i + pairs``, or with
+    `interleaved` feature 2i with 2i + 1; ``(a, b)`` becomes ``(a cos - b sin, b cos + a sin)``, in
+    float32 for half types. Features from ``2 * pairs`` on stay.
 
-    >>> quarter = vt.ones(1, 1)
-    >>> F.rotary_embedding(vt.tensor([[[[1.0, 2.0]]]]), quarter * 0, quarter)
+    >>> F.rotary_embedding(vt.tensor([[[[1.0, 2.0]]]]), vt.zeros(1, 1), vt.ones(1, 1))
     tensor([[[[-2.,  1.]]]])
     """
     return _rotary(input, cos, sin, interleaved, False)

@@ -19,7 +19,8 @@ void turn(const Rotary &r, const S *x, int64_t x_step, const C *cosine, int64_t 
   for (int64_t i = 0; i < r.pairs; i++) {
     const int64_t first = i * r.step, second = first + r.partner;
     const A c = static_cast<A>(cosine[i * cos_step]);
-    const A s = r.inverse ? -static_cast<A>(sine[i * sin_step]) : static_cast<A>(sine[i * sin_step]);
+    const A s =
+        r.inverse ? -static_cast<A>(sine[i * sin_step]) : static_cast<A>(sine[i * sin_step]);
     const A a = static_cast<A>(x[first * x_step]), b = static_cast<A>(x[second * x_step]);
     to[first * to_step] = static_cast<S>(a * c - b * s);
     to[second * to_step] = static_cast<S>(b * c + a * s);

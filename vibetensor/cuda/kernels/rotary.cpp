@@ -45,6 +45,18 @@ uint8_t log2_from(int64_t n) {
   return log;
 }
 
+// The logarithm of the largest block of heads that leaves at most an eighth of its rows idle; the
+// angles are read once per block.
+uint8_t head_block(int64_t heads, int64_t rows) {
+  uint8_t log = log2_from(heads);
+  while (log > 0) {
+    const int64_t block = int64_t(1) << log, padded = (heads + block - 1) / block * block;
+    if (block <= rows && padded * 7 <= heads * 8) break;
+    --log;
+  }
+  return log;
+}
+
 bool divisible(const vt_array &a, int dims) {
   bool result = is_aligned(a.data);
   for (int i = 0; i < dims; ++i) result &= a.strides[i] % 16 == 0;
@@ -72,8 +84,7 @@ extern "C" vt_status rotary_cuda(const vt_array *arrays, const vt_value *values,
   c.angle_dtype = cosine.dtype;
   c.pairs = static_cast<uint16_t>(pairs);
   const int64_t row = 2 * power_of_two_from(pairs), rows = clamp(kBlockElements / row, 1, 1024);
-  c.block_heads = log2_from(clamp(heads, 1, rows));
-  if (int64_t(1) << c.block_heads > rows) --c.block_heads;
+  c.block_heads = head_block(heads, rows);
   c.block_time = log2_from(clamp(rows >> c.block_heads, 1, time));
   if (int64_t(1) << (c.block_time + c.block_heads) > rows) --c.block_time;
   c.rest = rest > 0 ? static_cast<uint8_t>(log2_from(rest) + 1) : 0;
