@@ -28,8 +28,30 @@ def rope() -> None:
             F.rotary_embedding(packed[:, :, 0], angles, angles)
 
 
+def attention() -> None:
+    """One call for each kernel and shape class, on views of a packed projection."""
+    for dtype, time, features, causal, p in (
+        (vt.bfloat16, 128, 32, True, 0.0),
+        (vt.bfloat16, 128, 32, False, 0.1),
+        (vt.bfloat16, 300, 64, True, 0.0),
+        (vt.bfloat16, 1024, 64, True, 0.0),
+        (vt.bfloat16, 1024, 128, False, 0.0),
+        (vt.bfloat16, 1024, 128, True, 0.1),
+        (vt.float32, 40, 32, False, 0.0),
+        (vt.float32, 300, 64, True, 0.1),
+    ):
+        packed = vt.empty(1, time, 3, 4, features, dtype=dtype, device="cuda").requires_grad_()
+        q, k, v = (packed[:, :, i].transpose(1, 2) for i in range(3))
+        bias = vt.empty(4, time, time, dtype=dtype, device="cuda").requires_grad_()
+        for mask in (None,) if time > 128 else (None, bias):
+            out = F.scaled_dot_product_attention(q, k, v, mask, p, causal and mask is None)
+            grad = vt.empty(1, time, 4, features, dtype=dtype, device="cuda")
+            out.backward(grad.transpose(1, 2))
+
+
 def main() -> None:
     rope()
+    attention()
     blocks = sorted(f"{source}\n{text.strip()}\n" for source, text in _compile.requested)
     LIST.write_text("\n".join(blocks), encoding="utf-8")
     print(f"{LIST.name}: {len(blocks)} specialisations")

@@ -3,6 +3,7 @@ operator on a device against float64 and against PyTorch."""
 
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from vibetensor.nn.attention.varlen import varlen_attn
 from .attention_launch import UNBOUNDED, dropout_factors, reference
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 
 
 def launches(driver, call):
@@ -61,23 +63,30 @@ def test_the_choice_of_dropout_is_its_description():
 # --- host code ---------------------------------------------------------------------------------------------
 
 
+PLAIN = ["attention_backward_queries", "attention_backward_keys"]
+HOPPER = ["attention_backward_prepare", "attention_backward", "attention_backward_finish"]
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize(
-    ("time", "dim", "backward"),
+    ("time", "dim", "p", "backward"),
     [
-        (40, 32, ["short"]),
-        (1024, 64, ["queries", "keys"]),
-        (300, 128, ["queries", "keys"]),
+        (40, 32, 0.1, ["attention_backward_short"]),
+        (1024, 64, 0.1, PLAIN),
+        (300, 128, 0.0, PLAIN),
+        (1024, 64, 0.0, HOPPER),
     ],
 )
-def test_launches(driver, dtype, time, dim, backward):
+def test_launches(driver, dtype, time, dim, p, backward):
     pytest.importorskip("triton")
+    if dtype == "float32" and backward is HOPPER:
+        backward = PLAIN
     packed = vt.zeros(2, time, 3, 4, dim, device="cuda", dtype=getattr(vt, dtype))
     q, k, v = (packed[:, :, i].transpose(1, 2).requires_grad_() for i in range(3))
     results = []
     names = launches(
         driver,
-        lambda: results.append(F.scaled_dot_product_attention(q, k, v, None, 0.1, True)),
+        lambda: results.append(F.scaled_dot_product_attention(q, k, v, None, p, True)),
     )
     assert names == ["attention_forward"]
     (out,) = results
@@ -85,7 +94,27 @@ def test_launches(driver, dtype, time, dim, backward):
     grad = vt.zeros(2, time, 4, dim, device="cuda", dtype=out.dtype).transpose(1, 2)
     names = launches(driver, lambda: out.backward(grad))
     ours = [name for name in names if name.startswith("attention")]
-    assert ours == [f"attention_backward_{name}" for name in backward]
+    assert ours == backward
+
+
+def test_the_table_of_the_hopper_kernels_is_theirs():
+    """The host code's rows are those of the kernels' own table."""
+    pytest.importorskip("triton")
+    from vibetensor.kernels.attention import hopper_choices
+
+    header = ROOT / "vibetensor" / "cuda" / "kernels" / "attention_choices.h"
+    text = header.read_text(encoding="utf-8")
+    words = {"true": True, "false": False, "kEvery": hopper_choices.ANY}
+
+    def rows(name):
+        body = text.split(f"{name}[] = {{")[1].split("};")[0] + "}"
+        return [
+            tuple(words[w] if w in words else int(w) for w in row.split(", "))
+            for row in re.findall(r"\{([^{}]+)\}", body)
+        ]
+
+    assert rows("kHopperForward") == [tuple(r) for r in hopper_choices.FORWARD]
+    assert rows("kHopperBackward") == [tuple(r) for r in hopper_choices.BACKWARD]
 
 
 def test_gradient_of_a_bias_is_one_more_launch(driver):
@@ -142,6 +171,9 @@ SIZES = [  # batch, heads, heads of keys, queries, keys, features
     (1, 1, 1, 150, 65, 256),
     (1, 2, 2, 1, 1, 64),
     (1, 2, 2, 1, 700, 64),
+    (1, 4, 2, 600, 777, 64),
+    (1, 2, 2, 1024, 1024, 128),
+    (1, 2, 2, 777, 600, 96),
 ]
 FEATURES = ["plain", "causal", "window", "alibi", "added", "bool", "dropout", "all"]
 

@@ -60,9 +60,11 @@ def _start() -> Any:
         from vibetensor.cuda import _runtime as module
 
         module.initialise(fatbin_folder())
+        from vibetensor import kernels
         from vibetensor.cuda import _triton
 
         _triton.start()
+        kernels.tell_operators()
         _runtime = module
         from vibetensor.backends import _determinism, _precision
         from vibetensor.kernels import _install

@@ -29,10 +29,15 @@ def enable(enabled: bool = True) -> bool:
         What was set before.
     """
     before = bool(_launcher().enable(enabled))
+    tell_operators()
+    return before
+
+
+def tell_operators() -> None:
+    """Have the operators that choose between ways ask anew which there are."""
     from vibetensor.ops import attention
 
-    attention.forget_kernels()
-    return before
+    attention.kernels_from(lambda: is_available() and is_enabled())
 
 
 def _launcher():

@@ -27,6 +27,7 @@ cdef enum:
 
 cdef unsigned int enabled = 0b11111   # bits of SDPBackend
 cdef int fused_kernels = -1           # whether they can run here; -1: not known yet
+cdef object ask_for_kernels = None    # who knows
 
 
 def enable(int backend, bint on):
@@ -40,17 +41,16 @@ def is_enabled(int backend):
     return bool(enabled & 1 << backend)
 
 
-def forget_kernels():
-    """Whether there are fused kernels is asked anew: vibetensor.kernels.enable has changed it."""
-    global fused_kernels
+def kernels_from(function):
+    """`function` says whether fused kernels can run here; it is asked at the next call on CUDA."""
+    global fused_kernels, ask_for_kernels
+    ask_for_kernels = function
     fused_kernels = -1
 
 
 cdef bint find_kernels() except -1:
     global fused_kernels
-    from vibetensor import kernels
-
-    fused_kernels = kernels.is_available() and kernels.is_enabled()
+    fused_kernels = ask_for_kernels is not None and ask_for_kernels()
     return fused_kernels
 
 

@@ -4,12 +4,14 @@
 using namespace vt_cuda;
 
 extern "C" vt_status sdpa_cuda(const vt_array *arrays, const vt_value *values, vt_context *ctx) {
-  const bool composed = values[kOptions].i & kComposed;
-  return (composed ? attention_composed : attention_plain)(arrays, values, ctx);
+  if (values[kOptions].i & kComposed) return attention_composed(arrays, values, ctx);
+  const bool hopper = attention_fits_hopper(arrays, values, ctx);
+  return (hopper ? attention_hopper : attention_plain)(arrays, values, ctx);
 }
 
 extern "C" vt_status sdpa_backward_cuda(const vt_array *arrays, const vt_value *values,
                                         vt_context *ctx) {
-  const bool composed = values[kOptions].i & kComposed;
-  return (composed ? attention_composed_backward : attention_plain_backward)(arrays, values, ctx);
+  if (values[kOptions].i & kComposed) return attention_composed_backward(arrays, values, ctx);
+  const bool hopper = attention_backward_fits_hopper(arrays, values, ctx);
+  return (hopper ? attention_hopper_backward : attention_plain_backward)(arrays, values, ctx);
 }

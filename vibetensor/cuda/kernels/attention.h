@@ -28,6 +28,14 @@ vt_status attention_composed_backward(const vt_array *arrays, const vt_value *va
 vt_status attention_plain(const vt_array *arrays, const vt_value *values, vt_context *ctx);
 vt_status attention_plain_backward(const vt_array *arrays, const vt_value *values, vt_context *ctx);
 
+// The Hopper kernels, for what fits them. Their gradient of the queries is summed in any order.
+bool attention_fits_hopper(const vt_array *arrays, const vt_value *values, const vt_context *ctx);
+bool attention_backward_fits_hopper(const vt_array *arrays, const vt_value *values,
+                                    const vt_context *ctx);
+vt_status attention_hopper(const vt_array *arrays, const vt_value *values, vt_context *ctx);
+vt_status attention_hopper_backward(const vt_array *arrays, const vt_value *values,
+                                    vt_context *ctx);
+
 }  // namespace vt_cuda
 
 #endif

@@ -1,6 +1,6 @@
-// Which shape of the plain attention kernels runs where, as data: the first row that fits is taken.
-// Measured on an H100 with head sizes 32, 64 and 128 (docs/attention.md); the rows of larger heads
-// only fit the shared memory.
+// Which shape of the attention kernels runs where, as data: the first row that fits is taken.
+// Measured on an H100 with head sizes 32, 64 and 128; the plain kernels' rows for larger heads only fit
+// the shared memory.
 #ifndef VT_CUDA_ATTENTION_CHOICES_H
 #define VT_CUDA_ATTENTION_CHOICES_H
 
@@ -72,6 +72,35 @@ inline const Tile *choose(const Tile (&rows)[N], Precision precision, bool causa
   }
   return nullptr;
 }
+
+// ---- Hopper ----
+
+// From how many queries and keys on they are faster than the plain kernels.
+constexpr int kHopperMinRows = 512;
+
+// The rows of vibetensor/kernels/attention/hopper_choices.py (a test compares them): `dim` is the
+// padded head size, max_rows the most queries.
+struct HopperForward {
+  int dim;
+  bool causal;
+  int max_rows, m, n, stages, query_stages, warpgroups, registers, together;
+};
+constexpr HopperForward kHopperForward[] = {
+    {128, true, 512, 128, 64, 3, 2, 2, 240, 16},     {128, true, kEvery, 128, 128, 2, 2, 2, 240, 8},
+    {128, false, kEvery, 128, 128, 2, 2, 2, 240, 8}, {64, true, 512, 128, 64, 4, 2, 2, 240, 16},
+    {64, true, 2048, 128, 128, 3, 2, 2, 240, 8},     {64, true, kEvery, 192, 128, 2, 2, 3, 160, 8},
+    {64, false, 1024, 128, 128, 3, 2, 2, 240, 8},    {64, false, kEvery, 192, 128, 2, 2, 3, 160, 8},
+};
+struct HopperBackward {
+  int dim, max_rows, m, n, stages, sum_stages;
+  bool cleared;
+};
+constexpr HopperBackward kHopperBackward[] = {
+    {128, 4096, 64, 128, 2, 2, false},
+    {128, kEvery, 64, 128, 2, 2, true},
+    {64, 4096, 64, 128, 3, 2, false},
+    {64, kEvery, 64, 128, 3, 2, true},
+};
 
 }  // namespace vt_cuda
 
