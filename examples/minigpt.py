@@ -30,7 +30,7 @@ from training import (
     resume,
     train_step,
 )
-from transformer import build_block, embed, initialise
+from transformer import build_block, embed, initialise, run_blocks
 
 __all__ = ["build_model", "build_optimizer", "build_schedule", "main", "train_step"]
 
@@ -72,9 +72,7 @@ def build_model(lib: Any, config: Config) -> Any:
         def features(self, tokens: Any) -> Any:
             """What the head is given: (batch, length, dim)."""
             x = embed(lib, tokens, self.tokens.weight, self.positions.weight)
-            for block in self.blocks:
-                x = block(x)
-            return self.norm(x)
+            return run_blocks(self.blocks, self.norm, x)
 
         def forward(self, tokens: Any) -> Any:
             return self.head(self.features(tokens))

@@ -45,25 +45,25 @@ def build_block(lib: Any, dim: int, heads: int, dropout: float, causal: bool) ->
                 nn.Linear(4 * dim, dim),
             )
 
-        def forward(self, x: Any) -> Any:
+        def forward(self, normed: Any, x: Any, following: Any) -> tuple[Any, Any]:
+            """From ``norm1(x)`` and ``x`` to what comes out, normalised by ``following``, and itself."""
             rate = dropout if self.training else 0.0
-            normed, x = add_and_normalise(lib, self.attention(self.norm1(x)), x, self.norm2, rate)
-            return add(lib, apply_mlp(lib, self.mlp, normed), x, rate)
+            normed, x = add_and_normalise(lib, self.attention(normed), x, self.norm2, rate)
+            return add_and_normalise(lib, apply_mlp(lib, self.mlp, normed), x, following, rate)
 
     return Block()
 
 
+def run_blocks(blocks: Any, norm: Any, x: Any) -> Any:
+    """``norm`` of what the layers make of ``x``. What a branch adds is added where the next norm reads
+    it, be it that of the next layer."""
+    normed = blocks[0].norm1(x)
+    for block, following in zip(blocks, [*(b.norm1 for b in blocks[1:]), norm], strict=True):
+        normed, x = block(normed, x, following)
+    return normed
+
+
 # What a library may have in one pass, and otherwise is several.
-
-
-def add(lib: Any, branch: Any, x: Any, rate: float) -> Any:
-    """``x + dropout(branch)``."""
-    F = lib.nn.functional
-    if rate == 0:
-        return x + branch
-    if hasattr(F, "dropout_add"):
-        return F.dropout_add(branch, x, rate)
-    return x + F.dropout(branch, rate)
 
 
 def add_and_normalise(lib: Any, branch: Any, x: Any, norm: Any, rate: float) -> tuple[Any, Any]:
@@ -72,7 +72,7 @@ def add_and_normalise(lib: Any, branch: Any, x: Any, norm: Any, rate: float) -> 
     if hasattr(F, "add_layer_norm"):
         shape, eps = norm.normalized_shape, norm.eps
         return F.add_layer_norm(branch, x, shape, norm.weight, norm.bias, eps, rate)
-    x = add(lib, branch, x, rate)
+    x = x + (F.dropout(branch, rate) if rate else branch)
     return norm(x), x
 
 

@@ -25,7 +25,7 @@ from training import (
     resume,
     train_step,
 )
-from transformer import build_block, initialise
+from transformer import build_block, initialise, run_blocks
 
 __all__ = ["build_model", "main", "train_step"]
 
@@ -74,9 +74,8 @@ def build_model(lib: Any, config: Config) -> Any:
             tiles = tiles.permute(0, 2, 4, 1, 3, 5).reshape(batch, across**2, patch_size)
             x = self.dropout(self.patches(tiles) + self.positions)
             x = lib.cat([self.class_tokens.expand(batch, -1, -1), x], dim=1)
-            for block in self.blocks:
-                x = block(x)
-            return self.head(self.norm(x[:, : config.class_tokens]).mean(1))
+            x = run_blocks(self.blocks, self.norm, x)
+            return self.head(x[:, : config.class_tokens].mean(1))
 
     return ViT()
 

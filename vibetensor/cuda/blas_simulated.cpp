@@ -173,7 +173,7 @@ int heuristic(void *, void *desc, void *a, void *b, void *c, void *d, void *pref
 
 bool has_bias(uint32_t epilogue) { return (epilogue & kLtEpilogueBias) != 0; }
 bool writes_bias(uint32_t epilogue) {
-  return epilogue == kLtEpilogueDGeluBGrad || epilogue == kLtEpilogueBGradB;
+  return epilogue == kLtEpilogueBGradB;
 }
 
 int matmul(void *, void *desc, const void *, const void *a, void *a_layout, const void *b,
@@ -195,13 +195,7 @@ int matmul(void *, void *desc, const void *, const void *a, void *a_layout, cons
   if (reads_c) reads[num_reads++] = c;
   if (has_bias(operation.epilogue)) reads[num_reads++] = operation.bias;
   if (writes_bias(operation.epilogue)) writes[num_writes++] = operation.bias;
-  if (operation.aux) {
-    if (operation.epilogue == kLtEpilogueDGelu || operation.epilogue == kLtEpilogueDGeluBGrad) {
-      reads[num_reads++] = operation.aux;
-    } else {
-      writes[num_writes++] = operation.aux;
-    }
-  }
+  if (operation.aux) writes[num_writes++] = operation.aux;
   if (workspace) writes[num_writes++] = workspace;
   if (driver.library_call) {
     driver.library_call("cublasLtMatmul", static_cast<CUstream>(stream), reads, num_reads, writes,

@@ -68,8 +68,6 @@ enum LtEpilogue : uint32_t {
   kLtEpilogueGeluBias = 36,
   kLtEpilogueGeluAux = 160,  // also stores what GELU is taken of
   kLtEpilogueGeluAuxBias = 164,
-  kLtEpilogueDGelu = 192,       // times the derivative of GELU at aux
-  kLtEpilogueDGeluBGrad = 208,  // and the sums over our rows of that are stored in place of a bias
   kLtEpilogueBGradB = 512,      // what is stored there are the sums of cuBLASLt's B over its rows
 };
 

@@ -27,10 +27,10 @@ struct Product {
   // Added to every row: n elements of out_dtype, or none.
   const void *bias = nullptr;
   int64_t bias_stride = 1;
-  // Where DGeluBGrad (n elements) or BGradB (m) stores sums, 16-byte aligned.
+  // Where BGradB stores its m sums, 16-byte aligned.
   void *bias_grad = nullptr;
-  // Without the bias's part: kLtEpilogueNone, Relu, Gelu, GeluAux, DGelu, DGeluBGrad or BGradB. Those but
-  // None need C in rows, and no init beside a bias.
+  // Without the bias's part: kLtEpilogueNone, Relu, Gelu, GeluAux or BGradB. Those but None
+  // need C in rows, and no init beside a bias.
   uint32_t epilogue = kLtEpilogueNone;
   void *aux = nullptr; /* m x n in rows, aux_ld a multiple of 8 */
   int64_t aux_ld = 0;

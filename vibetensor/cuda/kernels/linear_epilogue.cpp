@@ -1,10 +1,13 @@
-// Linear layers with what comes behind them in the same product, forward and backward: GELU in its tanh form,
-// its derivative, and the sums that are the gradient of a bias. Where cuBLASLt has no such epilogue, for a
-// dtype or an alignment, nothing was enqueued and other kernels do the rest.
+// Linear layers with what comes behind them in the same product: GELU in its tanh form, and the sums that are
+// the gradient of a bias. Where cuBLASLt has no such epilogue, for a dtype or an alignment, nothing was
+// enqueued and other kernels do the rest. Its epilogue of GELU's derivative is a kernel of its own behind the
+// product and slower than ours, so that is not used.
 
 #include "vibetensor/cuda/kernels/gemm.h"
 #include "vibetensor/cuda/kernels/walk.h"
 #include "vibetensor/cuda/launch.h"
+#include "vt/gelu_rows_args.h"
+#include "vt/norm_args.h"
 
 extern "C" vt_status sum_cuda(const vt_array *arrays, const vt_value *values, vt_context *ctx);
 
@@ -13,6 +16,9 @@ namespace {
 
 KernelSet matrix_gelu("matrix", "vt_matrix_gelu");
 KernelSet matrix_gelu_backward("matrix", "vt_matrix_gelu_backward");
+
+KernelSet gelu_backward_rows("gelu_rows", "vt_gelu_backward_rows");
+KernelSet sum_pieces("norm_backward", "vt_norm_finish");
 
 constexpr unsigned kThreads = 256;
 
@@ -31,6 +37,48 @@ vt_status sum_columns(const vt_array &x, const vt_array &out, vt_context *ctx) {
   row.ndim = 2;
   const vt_array arrays[] = {x, row};
   return sum_cuda(arrays, nullptr, ctx);
+}
+
+bool is_aligned(const void *p) { return (reinterpret_cast<uintptr_t>(p) & 15) == 0; }
+
+// grad (rows, n) times the derivative of GELU at `linear`, in place, and its sums over the rows, if wanted.
+vt_status gelu_backward(const vt_array &grad, const vt_array &linear, const vt_array &sums,
+                        vt_context *ctx) {
+  const int64_t rows = grad.sizes[0], n = grad.sizes[1];
+  const int64_t pack = 16 / element_size(grad.dtype);
+  if (n % pack != 0 || !is_aligned(grad.data) || !is_aligned(linear.data)) {
+    const vt_status status =
+        launch(ctx, matrix_gelu_backward[grad.dtype], {blocks_over(grad.numel, ctx)}, {kThreads}, 0,
+               static_cast<void *>(grad.data), static_cast<const void *>(linear.data), grad.numel);
+    return status == VT_OK && given(sums) ? sum_columns(grad, sums, ctx) : status;
+  }
+  const int64_t across = (n + vt::kGeluRowsX * pack - 1) / (vt::kGeluRowsX * pack);
+  // One wave of blocks, but some rows for every thread.
+  const int64_t wanted = (int64_t(properties(ctx).sm_count) * 8 + across - 1) / across;
+  const int64_t most = (rows + 4 * vt::kGeluRowsY - 1) / (4 * vt::kGeluRowsY);
+  const int64_t pieces = wanted < most ? wanted : most;
+  const size_t width = grad.dtype == VT_F64 ? 8 : 4;
+  const Scratch partial(ctx, given(sums) ? size_t(pieces * n) * width : 0);
+  if (!partial.ok()) return VT_ERROR_OUT_OF_MEMORY;
+  vt::GeluRowsArgs args = {};
+  args.grad = grad.data;
+  args.x = linear.data;
+  args.sums = given(sums) ? partial.as<void>() : nullptr;
+  args.rows = rows;
+  args.n = n;
+  const vt_status status =
+      launch(ctx, gelu_backward_rows[grad.dtype], {unsigned(across), unsigned(pieces)},
+             {vt::kGeluRowsX, vt::kGeluRowsY}, 0, args);
+  if (status != VT_OK || !given(sums)) return status;
+  vt::NormFinishArgs f = {};
+  f.weight_sums = partial.as<void>();
+  f.weight = sums.data;
+  f.pieces = pieces;
+  f.n = n;
+  f.weight_dtype = sums.dtype;
+  const unsigned columns = unsigned((n + vt::kNormFinishX - 1) / vt::kNormFinishX);
+  return launch(ctx, sum_pieces[grad.dtype == VT_F64 ? VT_F64 : VT_F32], {columns},
+                {vt::kNormFinishX, vt::kNormFinishY}, 0, f);
 }
 
 bool has_epilogues(const Product &p) {
@@ -89,19 +137,10 @@ extern "C" vt_status linear_gelu_backward_cuda(const vt_array *arrays, const vt_
   p.c = out.data;
   p.c_row = out.strides[0];
   p.c_col = out.strides[1];
-  if (has_epilogues(p) && p.n % 8 == 0) {
-    const bool sums = given(bias_grad);
-    const vt_status status = try_epilogue(p, sums ? kLtEpilogueDGeluBGrad : kLtEpilogueDGelu,
-                                          linear.data, sums ? bias_grad.data : nullptr, ctx);
-    if (status != VT_ERROR_VALUE) return status;
-  }
-  vt_status status = gemm(p, ctx);
-  if (status == VT_OK && out.numel > 0) {
-    status =
-        launch(ctx, matrix_gelu_backward[out.dtype], {blocks_over(out.numel, ctx)}, {kThreads}, 0,
-               static_cast<void *>(out.data), static_cast<const void *>(linear.data), out.numel);
-  }
-  return status == VT_OK && given(bias_grad) ? sum_columns(out, bias_grad, ctx) : status;
+  const vt_status status = gemm(p, ctx);
+  if (status != VT_OK) return status;
+  if (out.numel > 0) return gelu_backward(out, linear, bias_grad, ctx);
+  return given(bias_grad) ? sum_columns(out, bias_grad, ctx) : VT_OK;
 }
 
 // arrays: grad (rows, out), input (rows, in), then grad_weight (out, in) and grad_bias (out): the
