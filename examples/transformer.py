@@ -46,7 +46,7 @@ def build_block(lib: Any, dim: int, heads: int, dropout: float, causal: bool) ->
             )
 
         def forward(self, normed: Any, x: Any, following: Any) -> tuple[Any, Any]:
-            """From ``norm1(x)`` and ``x`` to what comes out, normalised by ``following``, and itself."""
+            """From ``norm1(x)`` and ``x`` to what comes out: normed by ``following``, and itself."""
             rate = dropout if self.training else 0.0
             normed, x = add_and_normalise(lib, self.attention(normed), x, self.norm2, rate)
             return add_and_normalise(lib, apply_mlp(lib, self.mlp, normed), x, following, rate)
@@ -55,8 +55,8 @@ def build_block(lib: Any, dim: int, heads: int, dropout: float, causal: bool) ->
 
 
 def run_blocks(blocks: Any, norm: Any, x: Any) -> Any:
-    """``norm`` of what the layers make of ``x``. What a branch adds is added where the next norm reads
-    it, be it that of the next layer."""
+    """``norm`` of what the layers make of ``x``. What a branch adds is added where the next norm
+    reads it, be it that of the next layer."""
     normed = blocks[0].norm1(x)
     for block, following in zip(blocks, [*(b.norm1 for b in blocks[1:]), norm], strict=True):
         normed, x = block(normed, x, following)

@@ -190,8 +190,10 @@ def ours(t, grad=False):
 
 
 def error(mine, expected):
+    """Relative; a gradient whose terms, of about 1 each, cancel is measured against them."""
     mine = torch.from_dlpack(mine.detach()).double()
-    return ((mine - expected).norm() / expected.norm().clamp(min=1e-30)).item()
+    scale, terms = expected.norm().item(), math.sqrt(expected.numel())
+    return (mine - expected).norm().item() / (scale if scale > 1e-9 * terms else terms)
 
 
 def make(size, kind):
@@ -245,7 +247,8 @@ def test_values(device, tf32, dtype, size, feature):
     assert error(out, expected.detach()) <= limit
     finite = torch.isfinite(lse)
     assert (torch.isfinite(torch.from_dlpack(my_lse)) == finite).all()
-    assert (torch.from_dlpack(my_lse)[finite] - lse[finite]).abs().max() <= max(limit, 1e-5) * 4
+    distance = (torch.from_dlpack(my_lse)[finite] - lse[finite]).abs()
+    assert (distance <= max(limit, 1e-5) * 4).all()
     for a, b in zip(mine, leaves, strict=True):
         if keys > 1:  # the gradient of the only weight's score is zero but for rounding
             assert error(a.grad, b.grad) <= 2 * limit
@@ -335,20 +338,21 @@ def test_gradients_are_the_same_bits_at_every_run(device):
 @pytest.mark.gpu
 def test_dropout_in_a_captured_graph(device):
     """Every replay draws anew, backward as forward, as the eager calls would have."""
-    q = vt.randn(2, 2, 128, 32, device="cuda", requires_grad=True)
+    x = vt.randn(2, 2, 128, 32, device="cuda")
 
-    def step(q):
+    def step(x):
+        q = x.clone().requires_grad_()
         out = F.scaled_dot_product_attention(q, q, q, dropout_p=0.5)
         (grad,) = vt.autograd.grad(out, q, vt.ones_like(out))
         return out.detach(), grad
 
     vt.cuda.manual_seed(1)
-    eager = [step(q) for _ in range(2)]
-    step(q)
-    captured = vt.cuda.graphed(step)
-    captured(q)
+    eager = [step(x) for _ in range(2)]
+    captured = vt.cuda.graphed(step, warmup=1)
+    captured(x)
+    captured(x)
     vt.cuda.manual_seed(1)
     for out, grad in eager:
-        again, again_grad = captured(q)
+        again, again_grad = captured(x)
         assert (again == out).all().item() and (again_grad == grad).all().item()
     assert not math.isclose(eager[0][0].sum().item(), eager[1][0].sum().item())
