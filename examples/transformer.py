@@ -46,7 +46,7 @@ def build_block(lib: Any, dim: int, heads: int, dropout: float, causal: bool) ->
             )
 
         def forward(self, normed: Any, x: Any, following: Any) -> tuple[Any, Any]:
-            """From ``norm1(x)`` and ``x`` to what comes out: normed by ``following``, and itself."""
+            """From ``norm1(x)`` and ``x`` to what comes out, itself and normed by ``following``."""
             rate = dropout if self.training else 0.0
             normed, x = add_and_normalise(lib, self.attention(normed), x, self.norm2, rate)
             return add_and_normalise(lib, apply_mlp(lib, self.mlp, normed), x, following, rate)
