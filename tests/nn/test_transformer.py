@@ -157,12 +157,14 @@ def test_copies_of_a_layer_are_separate():
 
 
 def test_initial_values_are_drawn_as_in_pytorch():
-    mine = nn.MultiheadAttention(64, 4, add_bias_kv=True)
-    peer = torch.nn.MultiheadAttention(64, 4, add_bias_kv=True)
+    vt.manual_seed(0)
+    torch.manual_seed(0)
+    mine = nn.MultiheadAttention(256, 4, add_bias_kv=True)
+    peer = torch.nn.MultiheadAttention(256, 4, add_bias_kv=True)
     for (name, a), (_, b) in zip(mine.named_parameters(), peer.named_parameters(), strict=True):
         assert tuple(a.shape) == tuple(b.shape), name
         spread = b.std().item()
-        assert abs(a.std().item() - spread) <= 0.4 * spread, name
+        assert abs(a.std().item() - spread) <= 0.3 * spread, name
 
 
 x = vt.zeros(T, B, E)
