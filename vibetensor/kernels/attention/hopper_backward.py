@@ -7,8 +7,8 @@ straight from registers; dS goes through shared memory for dQ = dS K, which is s
 buffer, so five products do the work of seven. The order of these additions is not fixed: dQ is not
 bitwise reproducible, dK and dV are.
 
-The kernels around it are in hopper_backward_rows.py. Formulas: FlashAttention-2 (Dao, 2023), section
-3.1.
+The kernels around it are in hopper_backward_rows.py. Formulas: FlashAttention-2 (Dao, 2023),
+section 3.1.
 """
 
 from triton.experimental import gluon

@@ -1,4 +1,4 @@
-"""The two light kernels of the Hopper backward, around hopper_backward.py's: they pass over rows once.
+"""The two light kernels of the Hopper backward, around the fused one: they pass over rows once.
 
 attention_backward_prepare writes delta = rowsum(o * do) and lse in base 2,
 attention_backward_finish scales and casts the float32 sum of dQ.
