@@ -128,7 +128,7 @@ def test_backward_compiles(D, causal, cleared, dtype, grouped, spill_limit):
 
 @pytest.mark.parametrize("dim", [96, 128])
 def test_light_backward_kernels_compile(dim):
-    from vibetensor.kernels.attention import hopper_backward as backward
+    from vibetensor.kernels.attention import hopper_backward_rows as backward
 
     sizes = {"dim": dim, "D": 128, "ROWS": 32}
     for kernel, constants in (
