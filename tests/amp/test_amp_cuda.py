@@ -110,8 +110,8 @@ def test_another_stream_casts_anew(driver):
 @pytest.mark.parametrize("outside", [False, True])
 def test_casts_are_part_of_a_captured_step(driver, outside):
     """Also where the region is around the call, and has casts of its own."""
-    weight = nn.Parameter(vt.ones(8, 8, device="cuda"))
-    x = vt.ones(8, 8, device="cuda")
+    weight = nn.Parameter(vt.ones(64, 64, device="cuda"))
+    x = vt.ones(64, 64, device="cuda")
 
     def inner(x):
         return F.linear(x, weight)

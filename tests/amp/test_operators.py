@@ -33,12 +33,42 @@ def ints(lib, *values, device="cpu"):
 
 # name: function(lib, x, i) with x(which, *shape) a tensor of the first or second dtype, i(*values) an
 # int64 tensor. Results are a tensor.
+def linear_gelu(lib, x, weight, bias):
+    """Ours, and of PyTorch what it stands for; so the next two."""
+    F = lib.nn.functional
+    if hasattr(F, "linear_gelu"):
+        return F.linear_gelu(x, weight, bias)
+    return F.gelu(F.linear(x, weight, bias), approximate="tanh")
+
+
+def gelu_mlp(lib, x, weight1, bias1, weight2, bias2):
+    F = lib.nn.functional
+    if hasattr(F, "gelu_mlp"):
+        return F.gelu_mlp(x, weight1, bias1, weight2, bias2)
+    return F.linear(linear_gelu(lib, x, weight1, bias1), weight2, bias2)
+
+
+def linear_cross_entropy(lib, x, weight, target):
+    F = lib.nn.functional
+    if lib is vt:
+        return F.linear_cross_entropy(x, weight, target)
+    return F.cross_entropy(F.linear(x, weight), target)
+
+
 CASES = {
     "mm": lambda lib, x, i: lib.mm(x(0, 3, 4), x(1, 4, 2)),
     "bmm": lambda lib, x, i: lib.bmm(x(0, 2, 3, 4), x(1, 2, 4, 2)),
     "addmm": lambda lib, x, i: lib.addmm(x(1, 2), x(0, 3, 4), x(1, 4, 2)),
     "matmul": lambda lib, x, i: x(0, 2, 3, 4) @ x(1, 4, 2),
     "linear": lambda lib, x, i: lib.nn.functional.linear(x(0, 2, 3, 4), x(1, 2, 4), x(1, 2)),
+    "baddbmm": lambda lib, x, i: lib.baddbmm(x(1, 2), x(0, 2, 3, 4), x(1, 2, 4, 2)),
+    "linear_gelu": lambda lib, x, i: linear_gelu(lib, x(0, 2, 3, 4), x(1, 2, 4), x(1, 2)),
+    "gelu_mlp": lambda lib, x, i: gelu_mlp(
+        lib, x(0, 2, 3, 4), x(1, 5, 4), x(1, 5), x(1, 2, 5), x(1, 2)
+    ),
+    "linear_cross_entropy": lambda lib, x, i: linear_cross_entropy(
+        lib, x(0, 2, 4), x(1, 4, 4), i(3, 1)
+    ),
     "conv1d": lambda lib, x, i: lib.nn.functional.conv1d(x(0, 1, 2, 5), x(1, 3, 2, 2), x(1, 3)),
     "scaled_dot_product_attention": lambda lib, x, i: (
         lib.nn.functional.scaled_dot_product_attention(
@@ -160,9 +190,10 @@ def test_cpu_results_are_those_of_pytorch(name, low):
 # What PyTorch's lists for CUDA give for (first dtype, second dtype), in a float16 region.
 FIRST, SECOND = ("float16", "float32", "bfloat16"), ("float16", "float32")
 CUDA_RESULTS = {
-    "low": "mm bmm addmm matmul linear conv1d scaled_dot_product_attention",
+    "low": "mm bmm addmm baddbmm matmul linear linear_gelu gelu_mlp conv1d "
+    "scaled_dot_product_attention",
     "float32": "exp expm1 log log2 log1p reciprocal rsqrt pow square true_divide layer_norm rms_norm "
-    "cross_entropy nll_loss mse_loss sum prod cumsum softmax log_softmax",
+    "cross_entropy nll_loss mse_loss sum prod cumsum softmax log_softmax linear_cross_entropy",
     "widest": "cat stack index_put scatter_add",
     "first": "mean sqrt gelu std",
     "promoted": "add where",

@@ -250,10 +250,15 @@ def loss_problem(dtype=torch.float64, rows=37, ignored=-100):
     )
 
 
+# VT_F16 and so on of include/vibetensor/types.h.
+CODES = {vt.float16: 6, vt.bfloat16: 7, vt.float32: 8, vt.float64: 9}
+
+
 @pytest.fixture
 def small_chunks():
-    """The private operator, whose last argument is the rows at a time."""
-    return vt.ops.surface("ops")["_linear_cross_entropy"]
+    """The private operator, whose last argument but the dtype of the loss is the rows at a time."""
+    operator = vt.ops.surface("ops")["_linear_cross_entropy"]
+    return lambda x, *rest: operator(x, *rest, CODES[x.dtype])
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -374,3 +379,26 @@ def test_linear_cross_entropy_of_no_samples_and_of_ignored_ones():
 def test_wrong_arguments(call, exception, text):
     with pytest.raises(exception, match=text):
         call(lambda *shape: ours(torch.ones(shape)))
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_linear_cross_entropy_inside_autocast(half):
+    """Products in low precision, as PyTorch's two operators, and a loss in float32."""
+    x, w, _, target = loss_problem(torch.float32, rows=40)
+    mine = [leaf(t) for t in (x, w)]
+    with vt.autocast("cpu", dtype=getattr(vt, str(half).split(".")[1])):
+        loss = F.linear_cross_entropy(mine[0], mine[1], ours(target))
+    assert loss.dtype == vt.float32
+    (loss * 1024).backward()
+    others = [t.clone().requires_grad_() for t in (x, w)]
+    with torch.autocast("cpu", dtype=half):
+        expected = peer.cross_entropy(peer.linear(*others), target)
+    (expected * 1024).backward()
+    exact = [t.double().requires_grad_() for t in (x, w)]
+    true = peer.cross_entropy(peer.linear(*exact), target)
+    (true * 1024).backward()
+    assert abs(loss.item() - true.item()) <= 1.5 * abs(expected.item() - true.item()) + 1e-3
+    for found, wanted, other in zip(mine, exact, others, strict=True):
+        assert found.grad.dtype == vt.float32
+        bound = 1.5 * error(other.grad, wanted.grad) + 1e-3 * wanted.grad.abs().mean().item()
+        assert error(theirs(found.grad), wanted.grad) <= bound

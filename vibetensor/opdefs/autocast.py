@@ -19,7 +19,7 @@ from __future__ import annotations
 from . import OPS
 
 PRODUCTS = (
-    "mm", "bmm", "addmm", "matmul", "linear", "_linear_gelu", "conv1d",
+    "mm", "bmm", "addmm", "baddbmm", "matmul", "linear", "_linear_gelu", "conv1d",
     "scaled_dot_product_attention",
     # Ours: products with something fused.
     "linear_gelu", "gelu_mlp", "linear_cross_entropy",
