@@ -6,6 +6,7 @@ from vibetensor.core.tensor cimport (
     tensor_new_like, tensor_same_shape, tensor_shape, tensor_wrap_number,
 )
 from vibetensor.core.types cimport *
+from vibetensor.ops.autocast cimport *
 from vibetensor.ops.checks cimport (
     PHILOX_UNIFORM, check_embedding, check_floating, check_linear, check_normalized, default_epsilon,
     new_empty, new_statistic, new_zeros, philox,
@@ -362,10 +363,10 @@ cdef tuple scaled_gradients(Tensor grad, Tensor grad_input, Tensor grad_weight, 
     return every
 
 
-cdef Tensor linear_cross_entropy_composite(Tensor input, Tensor linear_weight, Tensor target,
-                                           Tensor linear_bias, Tensor weight, object reduction,
-                                           object ignore_index, double label_smoothing):
-    cdef int64_t ignored = -100 if ignore_index is None else ignore_index
+cdef Tensor linear_cross_entropy_of(Tensor input, Tensor linear_weight, Tensor target,
+                                    Tensor linear_bias, Tensor weight, object reduction,
+                                    int64_t ignored, double label_smoothing, int dtype):
+    """With a loss of `dtype`."""
     cdef int64_t rows, chunks, bytes
     if (
         input.ndim != 2 or not plain_layer(input, linear_weight, linear_bias) or weight is not None
@@ -373,9 +374,10 @@ cdef Tensor linear_cross_entropy_composite(Tensor input, Tensor linear_weight, T
         or not VT_F16 <= input.dtype <= VT_F64 or not 0 <= label_smoothing <= 1
         or input.dtype != linear_weight.dtype
     ):
+        logits = linear_composite(input, linear_weight, linear_bias)
         return op_cross_entropy(
-            linear_composite(input, linear_weight, linear_bias), target, weight, None, ignored, None,
-            reduction, label_smoothing,
+            logits if dtype == input.dtype else op_to_dtype(logits, dtype), target, weight, None,
+            ignored, None, reduction, label_smoothing,
         )
     check_linear(input, linear_weight, linear_bias)
     if target.sizes[0] != input.sizes[0]:
@@ -389,6 +391,28 @@ cdef Tensor linear_cross_entropy_composite(Tensor input, Tensor linear_weight, T
     needs = tuple([t is not None and records((t,)) for t in (input, linear_weight, linear_bias)])
     return <Tensor>op__linear_cross_entropy(
         input, linear_weight, linear_bias, target, reduction == "mean", ignored, label_smoothing, needs,
-        max(1, (rows + chunks - 1) // chunks),
-        VT_F32 if vt_tls.autocast_devices >> input.device_type & 1 else input.dtype,
+        max(1, (rows + chunks - 1) // chunks), dtype,
     )[0]
+
+
+cdef Tensor linear_cross_entropy_composite(Tensor input, Tensor linear_weight, Tensor target,
+                                           Tensor linear_bias, Tensor weight, object reduction,
+                                           object ignore_index, double label_smoothing):
+    cdef AutocastCall call
+    cdef int64_t ignored = -100 if ignore_index is None else ignore_index
+    # Inside autocast the products are in low precision, and the loss is that of a float32 cross entropy.
+    if vt_tls.autocast_devices and autocast_begin(
+        &call, input.keyset | linear_weight.keyset, AUTOCAST_LOWER, AUTOCAST_LOWER
+    ):
+        try:
+            return linear_cross_entropy_of(
+                autocast_tensor(&call, input), autocast_tensor(&call, linear_weight), target,
+                autocast_tensor(&call, linear_bias), weight, reduction, ignored, label_smoothing,
+                VT_F64 if input.dtype == VT_F64 else VT_F32,
+            )
+        finally:
+            vt_autocast_exchange(call.outer)
+    return linear_cross_entropy_of(
+        input, linear_weight, target, linear_bias, weight, reduction, ignored, label_smoothing,
+        input.dtype,
+    )

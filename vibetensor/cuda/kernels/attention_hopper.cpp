@@ -90,11 +90,11 @@ void describe_finish(const Choice &c, TritonSpec &spec) {
 
 TritonKernel<Choice> forward_kernel("attention/hopper_forward.py:attention_forward",
                                     describe_forward);
-TritonKernel<Choice> prepare_kernel("attention/hopper_backward.py:attention_backward_prepare",
+TritonKernel<Choice> prepare_kernel("attention/hopper_backward_rows.py:attention_backward_prepare",
                                     describe_prepare);
 TritonKernel<Choice> backward_kernel("attention/hopper_backward.py:attention_backward",
                                      describe_backward);
-TritonKernel<Choice> finish_kernel("attention/hopper_backward.py:attention_backward_finish",
+TritonKernel<Choice> finish_kernel("attention/hopper_backward_rows.py:attention_backward_finish",
                                    describe_finish);
 
 // Whether the memory accelerator reaches it: neighbouring features, strides of 16 bytes.

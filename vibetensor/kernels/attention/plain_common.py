@@ -86,14 +86,14 @@ def biased(s, i, j, queries, keys, low, high, bias, bias_query, bias_key, slope,
 def drawn_from(seed, offset):
     """Seed and offset; in a captured graph they are in a record on the device
     (vt/philox_args.h)."""
-    # No branch: behind one, Triton 3.6 gives the loaded seed the register of its own address, which
-    # it clears before it loads.
-    captured = offset < 0
-    record = seed.to(tl.pointer_type(tl.int64))
-    drawn = tl.load(record, mask=captured, other=0)
-    base = tl.load(record + 1, mask=captured, other=0)
-    base += offset & 0x7FFFFFFFFFFFFFFF
-    return tl.where(captured, drawn, seed), tl.where(captured, base, offset)
+    if offset < 0:
+        # Not as two scalars: Triton 3.6 would give the loaded seed the register of its own address,
+        # which it clears before it loads.
+        i = tl.arange(0, 2)
+        record = tl.load(seed.to(tl.pointer_type(tl.int64)) + i)
+        seed = tl.sum(tl.where(i == 0, record, 0), 0)
+        offset = (offset & 0x7FFFFFFFFFFFFFFF) + tl.sum(tl.where(i == 1, record, 0), 0)
+    return seed, offset
 
 
 @triton.jit
