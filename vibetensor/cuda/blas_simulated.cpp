@@ -172,9 +172,7 @@ int heuristic(void *, void *desc, void *a, void *b, void *c, void *d, void *pref
 }
 
 bool has_bias(uint32_t epilogue) { return (epilogue & kLtEpilogueBias) != 0; }
-bool writes_bias(uint32_t epilogue) {
-  return epilogue == kLtEpilogueBGradB;
-}
+bool writes_bias(uint32_t epilogue) { return epilogue == kLtEpilogueBGradB; }
 
 int matmul(void *, void *desc, const void *, const void *a, void *a_layout, const void *b,
            void *b_layout, const void *beta, const void *c, void *c_layout, void *d, void *d_layout,

@@ -68,7 +68,7 @@ enum LtEpilogue : uint32_t {
   kLtEpilogueGeluBias = 36,
   kLtEpilogueGeluAux = 160,  // also stores what GELU is taken of
   kLtEpilogueGeluAuxBias = 164,
-  kLtEpilogueBGradB = 512,      // what is stored there are the sums of cuBLASLt's B over its rows
+  kLtEpilogueBGradB = 512,  // what is stored there are the sums of cuBLASLt's B over its rows
 };
 
 struct LtAlgo {

@@ -158,7 +158,8 @@ vt_status forward(const vt_array &input, const vt_array &weight, const vt_array 
            is_aligned(args.bias.data) && fits_registers(args.rows, n, slice);
     if (done) {
       const Groups g(args.rows, n, slice, vt::kAddNormRegisters, 256, ctx);
-      status = launch(ctx, add_norm_rows.of(x_dtype, dtype, out.dtype), {g.blocks}, {g.x, g.y}, 0, add);
+      status =
+          launch(ctx, add_norm_rows.of(x_dtype, dtype, out.dtype), {g.blocks}, {g.x, g.y}, 0, add);
     }
   } else {
     const auto fits = [&](const vt::Parameter &p) {

@@ -50,8 +50,8 @@ class Backward(NamedTuple):
     CLEARED: bool
 
 
-# For long sequences dQ is added into a cleared buffer: waiting for the block that stores first costs
-# more than the clearing (docs/attention.md).
+# For long sequences dQ is added into a cleared buffer: waiting for the block that stores first
+# costs more than the clearing (docs/attention.md).
 BACKWARD = (
     Backward(128, 4096, 64, 128, 2, 2, False),
     Backward(128, ANY, 64, 128, 2, 2, True),

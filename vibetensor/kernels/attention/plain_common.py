@@ -26,8 +26,17 @@ def sequence_of(cu_queries, cu_keys, b, queries, keys, PACKED: tl.constexpr):
 
 
 @triton.jit
-def tile_of(base, row, stride, rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-            CHECK_ROWS: tl.constexpr, CHECK_COLUMNS: tl.constexpr):
+def tile_of(
+    base,
+    row,
+    stride,
+    rows,
+    columns,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    CHECK_ROWS: tl.constexpr,
+    CHECK_COLUMNS: tl.constexpr,
+):
     """Rows `row` to row + ROWS - 1 of a matrix; what lies outside is zero."""
     r = tl.arange(0, ROWS)
     t = row + r
@@ -57,9 +66,24 @@ def store_tile(base, row, stride, rows, columns, x, ROWS: tl.constexpr, COLUMNS:
 
 
 @triton.jit
-def biased(s, i, j, queries, keys, low, high, bias, bias_query, bias_key, slope,
-           HIDE: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr, BIAS: tl.constexpr,
-           ALIBI: tl.constexpr):
+def biased(
+    s,
+    i,
+    j,
+    queries,
+    keys,
+    low,
+    high,
+    bias,
+    bias_query,
+    bias_key,
+    slope,
+    HIDE: tl.constexpr,
+    LOW: tl.constexpr,
+    HIGH: tl.constexpr,
+    BIAS: tl.constexpr,
+    ALIBI: tl.constexpr,
+):
     """The scores with the bias (1: boolean, 2: added) and ALiBi; -inf where HIDE hides what is not
     seen."""
     if BIAS > 0:
@@ -97,8 +121,9 @@ def drawn_from(seed, offset):
 
 
 @triton.jit
-def kept(seed, offset, head, first_query, first_key, threshold, QUERIES: tl.constexpr,
-         KEYS: tl.constexpr):
+def kept(
+    seed, offset, head, first_query, first_key, threshold, QUERIES: tl.constexpr, KEYS: tl.constexpr
+):
     """Which weights dropout keeps (vt/attention_dropout.h); `first_key` is a multiple of 64."""
     counter = (offset + head).to(tl.uint64)
     i = (first_query + tl.arange(0, QUERIES)).to(tl.uint32)
@@ -123,8 +148,17 @@ def floor_to(x, block: tl.constexpr):
 
 
 @triton.jit
-def key_range(row, queries, keys, low, high, ROWS: tl.constexpr, BLOCK: tl.constexpr,
-              LOW: tl.constexpr, HIGH: tl.constexpr):
+def key_range(
+    row,
+    queries,
+    keys,
+    low,
+    high,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    LOW: tl.constexpr,
+    HIGH: tl.constexpr,
+):
     """For the queries row to row + ROWS - 1: blocks of keys [begin, end) are seen by some, and of
     these [all_begin, all_end) by all of them."""
     last = tl.minimum(row + ROWS, queries) - 1
