@@ -155,10 +155,9 @@ def peak(lib: Any) -> float:
 
 def loss_rows(rounds: int) -> list[Row]:
     """Linear layer and cross entropy."""
-    rows = interleave(
-        [Case("linear + cross entropy, forward + backward", 1.0,
-              *pairs(lambda lib: loss_step(lib)[0]), 1e3, "ms")], rounds
-    )  # fmt: skip
+    ours, peer = pairs(lambda lib: loss_step(lib)[0])
+    case = Case("linear + cross entropy, forward + backward", 1.0, ours, peer, 1e3, "ms")
+    rows = interleave([case], rounds)
     memory = Row("linear + cross entropy, peak memory", 0.25, "MiB")
     for lib, samples in zip(libraries(), (memory.ours, memory.peer), strict=True):
         samples.append(peak(lib) / (1 << 20))
@@ -201,7 +200,8 @@ def fused_rows(rounds: int) -> list[Row]:
         for lib in libraries():
             lib.cuda.empty_cache()
     for name, build in (("gelu_mlp, forward + backward", mlp), ("Muon, 85M parameters", muon)):
-        rows += interleave([Case(name, 1.0, *pairs(build), 1e6, "us")], rounds)
+        ours, peer = pairs(build)
+        rows += interleave([Case(name, 1.0, ours, peer, 1e6, "us")], rounds)
         for lib in libraries():
             lib.cuda.empty_cache()
     return rows + loss_rows(rounds)

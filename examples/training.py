@@ -204,8 +204,9 @@ class Run:
         losses = []
         with self.lib.no_grad():
             for number in range(self.options.validation_batches):
-                batch = self.tensors(self.data.batch(False, self.options.batch, 0, number))
-                losses.append(compute_loss(self.lib, self.model, *batch, self.low).item())
+                batch = self.data.batch(False, self.options.batch, 0, number)
+                inputs, targets = self.tensors(batch)
+                losses.append(compute_loss(self.lib, self.model, inputs, targets, self.low).item())
         self.model.train()
         return sum(losses) / len(losses)
 

@@ -38,5 +38,5 @@ class _AfterImport(importlib.abc.MetaPathFinder):
             execute(module)
             _install()
 
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        spec.loader.exec_module = exec_module
         return spec

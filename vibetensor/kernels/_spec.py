@@ -74,7 +74,7 @@ class Spec:
         types = dict(zip(given, self.types, strict=True))
         if kernel.is_gluon():
             types = {n: with_layout(t) for n, t in types.items()}
-        attributes = {
+        attributes: dict[tuple[int, ...], list] = {
             (names.index(n),): [["tt.divisibility", 16]]
             for n, _, divisible in self.arguments
             if divisible

@@ -78,7 +78,7 @@ class Adam(Optimizer):
         super().__init__(params, defaults)
 
     @property
-    def _step_supports_amp_scaling(self) -> bool:
+    def _step_supports_amp_scaling(self) -> bool:  # type: ignore[override]
         return not any(group["amsgrad"] for group in self.param_groups)
 
     def state_dict(self) -> dict[str, Any]:
