@@ -15,7 +15,6 @@ LONG_FILES = {
     "tests/cuda/allocator/scenarios.cpp": "a list of independent scenarios of one program",
     "vibetensor/core/iterator.pyx": "promotion, plan, pointwise, copies and reductions share the plan's helpers",
     "vibetensor/core/tensor.pyx": "one extension type: Cython wants its class body and memory in one module",
-    "vibetensor/kernels/attention/hopper_backward.py": "one kernel: its roles share layouts and rings",
     "vibetensor/nn/module.py": "one class, Module, with PyTorch's surface",
     "vibetensor/opdefs/pointwise.py": "a table: grows with the operators, a dozen lines each",
     "vibetensor/ops/checks.pyx": "a list of independent checks and output shapes",
