@@ -96,10 +96,8 @@ struct HopperBackward {
   bool cleared;
 };
 constexpr HopperBackward kHopperBackward[] = {
-    {128, 4096, 64, 128, 2, 2, false},
-    {128, kEvery, 64, 128, 2, 2, true},
-    {64, 4096, 64, 128, 3, 2, false},
-    {64, kEvery, 64, 128, 3, 2, true},
+    {128, kEvery, 64, 128, 2, 2, false},
+    {64, kEvery, 64, 128, 3, 2, false},
 };
 
 }  // namespace vt_cuda

@@ -50,13 +50,10 @@ class Backward(NamedTuple):
     CLEARED: bool
 
 
-# For long sequences dQ is added into a cleared buffer: waiting for the block that stores first
-# costs more than the clearing (docs/attention.md).
+# CLEARED is the candidate for Tq > 4096 (docs/attention.md): not chosen before it has been timed.
 BACKWARD = (
-    Backward(128, 4096, 64, 128, 2, 2, False),
-    Backward(128, ANY, 64, 128, 2, 2, True),
-    Backward(64, 4096, 64, 128, 3, 2, False),
-    Backward(64, ANY, 64, 128, 3, 2, True),
+    Backward(128, ANY, 64, 128, 2, 2, False),
+    Backward(64, ANY, 64, 128, 3, 2, False),
 )
 
 
