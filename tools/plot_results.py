@@ -3,7 +3,7 @@
 
     python tools/plot_results.py bench/results/NVIDIA-H100-80GB-HBM3.csv
 
-The newest figure of each name counts. Needs matplotlib.
+The newest commit of each stage counts. Needs matplotlib.
 """
 
 from __future__ import annotations
@@ -23,11 +23,15 @@ OURS, PEER = "#2b6cb0", "#a0aec0"
 
 
 def newest(path: Path) -> dict[str, dict[str, dict[str, str]]]:
-    """The last row of each name, by stage."""
+    """The rows of the last commit that ran a stage, by name, by stage."""
     stages: dict[str, dict[str, dict[str, str]]] = {}
+    commits: dict[str, str] = {}
     with path.open() as file:
         for row in csv.DictReader(file):
-            stages.setdefault(row["stage"], {})[row["name"]] = row
+            if commits.get(row["stage"]) != row["commit"]:
+                commits[row["stage"]] = row["commit"]
+                stages[row["stage"]] = {}
+            stages[row["stage"]][row["name"]] = row
     return stages
 
 
