@@ -367,47 +367,12 @@ def attention_backward(
     kv_full = gl.allocate_shared_memory(gl.int64, [1], mbarrier.MBarrierLayout())
     mbarrier.init(kv_full, count=1)
     work = _work(padded, Tk, offset, rows, heads, group, together, BM, BN, CAUSAL, GROUPED)
-    gl.warp_specialize(
-        [
-            (
-                _accumulate,
-                (
-                    dk_desc,
-                    dv_desc,
-                    keys,
-                    queries,
-                    grads,
-                    lses,
-                    deltas,
-                    ds_s,
-                    sums,
-                    kv_full,
-                    work,
-                    scale,
-                    scale2,
-                ),
-            ),
-            (
-                _load,
-                (
-                    q_desc,
-                    k_desc,
-                    v_desc,
-                    do_desc,
-                    lse_desc,
-                    delta_desc,
-                    keys,
-                    queries,
-                    grads,
-                    lses,
-                    deltas,
-                    kv_full,
-                    work,
-                    padded,
-                ),
-            ),
-            (_add, (sum_desc, sums, stored_ptr, work, padded, CLEARED)),
-        ],
-        [1, 1],
-        [24, 24],
-    )
+    # fmt: off
+    gl.warp_specialize([
+        (_accumulate, (dk_desc, dv_desc, keys, queries, grads, lses, deltas, ds_s, sums, kv_full,
+                       work, scale, scale2)),
+        (_load, (q_desc, k_desc, v_desc, do_desc, lse_desc, delta_desc, keys, queries, grads, lses,
+                 deltas, kv_full, work, padded)),
+        (_add, (sum_desc, sums, stored_ptr, work, padded, CLEARED)),
+    ], [1, 1], [24, 24])
+    # fmt: on

@@ -349,134 +349,27 @@ def attention_forward(
     out = gl.allocate_shared_memory(dtype, [WARPGROUPS] + q_box, q_layout)  # noqa: RUF005
     tiles = ring(gl.int32, [1], tile_layout, 3, WARPGROUPS + 1, FIELDS)
     # Lists built by + lose their constexprs in Triton 3.6: the roles are spelled out.
+    # fmt: off
     if WARPGROUPS == 2:
-        gl.warp_specialize(
-            [
-                (
-                    _attend,
-                    (
-                        o_desc,
-                        lse_ptr,
-                        queries,
-                        keys,
-                        values,
-                        out,
-                        tiles,
-                        shape,
-                        heads,
-                        scale,
-                        WARPGROUPS,
-                        0,
-                    ),
-                ),
-                (
-                    _attend,
-                    (
-                        o_desc,
-                        lse_ptr,
-                        queries,
-                        keys,
-                        values,
-                        out,
-                        tiles,
-                        shape,
-                        heads,
-                        scale,
-                        WARPGROUPS,
-                        1,
-                    ),
-                ),
-                (
-                    _load,
-                    (
-                        q_desc,
-                        k_desc,
-                        v_desc,
-                        queries,
-                        keys,
-                        values,
-                        tiles,
-                        shape,
-                        group,
-                        WARPGROUPS,
-                    ),
-                ),
-                (_schedule, (counter, tiles, shape, rows, heads, together)),
-            ],
-            [4, 1, 1],
-            [REGISTERS, 24, 24],
-        )
+        gl.warp_specialize([
+            (_attend, (o_desc, lse_ptr, queries, keys, values, out, tiles, shape, heads, scale,
+                       WARPGROUPS, 0)),
+            (_attend, (o_desc, lse_ptr, queries, keys, values, out, tiles, shape, heads, scale,
+                       WARPGROUPS, 1)),
+            (_load, (q_desc, k_desc, v_desc, queries, keys, values, tiles, shape, group,
+                     WARPGROUPS)),
+            (_schedule, (counter, tiles, shape, rows, heads, together)),
+        ], [4, 1, 1], [REGISTERS, 24, 24])
     else:
-        gl.warp_specialize(
-            [
-                (
-                    _attend,
-                    (
-                        o_desc,
-                        lse_ptr,
-                        queries,
-                        keys,
-                        values,
-                        out,
-                        tiles,
-                        shape,
-                        heads,
-                        scale,
-                        WARPGROUPS,
-                        0,
-                    ),
-                ),
-                (
-                    _attend,
-                    (
-                        o_desc,
-                        lse_ptr,
-                        queries,
-                        keys,
-                        values,
-                        out,
-                        tiles,
-                        shape,
-                        heads,
-                        scale,
-                        WARPGROUPS,
-                        1,
-                    ),
-                ),
-                (
-                    _attend,
-                    (
-                        o_desc,
-                        lse_ptr,
-                        queries,
-                        keys,
-                        values,
-                        out,
-                        tiles,
-                        shape,
-                        heads,
-                        scale,
-                        WARPGROUPS,
-                        2,
-                    ),
-                ),
-                (
-                    _load,
-                    (
-                        q_desc,
-                        k_desc,
-                        v_desc,
-                        queries,
-                        keys,
-                        values,
-                        tiles,
-                        shape,
-                        group,
-                        WARPGROUPS,
-                    ),
-                ),
-                (_schedule, (counter, tiles, shape, rows, heads, together)),
-            ],
-            [4, 4, 1, 1],
-            [REGISTERS, REGISTERS, 24, 24],
-        )
+        gl.warp_specialize([
+            (_attend, (o_desc, lse_ptr, queries, keys, values, out, tiles, shape, heads, scale,
+                       WARPGROUPS, 0)),
+            (_attend, (o_desc, lse_ptr, queries, keys, values, out, tiles, shape, heads, scale,
+                       WARPGROUPS, 1)),
+            (_attend, (o_desc, lse_ptr, queries, keys, values, out, tiles, shape, heads, scale,
+                       WARPGROUPS, 2)),
+            (_load, (q_desc, k_desc, v_desc, queries, keys, values, tiles, shape, group,
+                     WARPGROUPS)),
+            (_schedule, (counter, tiles, shape, rows, heads, together)),
+        ], [4, 4, 1, 1], [REGISTERS, REGISTERS, 24, 24])
+    # fmt: on
