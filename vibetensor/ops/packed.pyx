@@ -7,55 +7,45 @@ first place, joining them is a view.
 from libc.string cimport memcpy
 
 from vibetensor.core.tensor cimport (
-    INLINE_DIMS, itemsize, tensor_alias, tensor_alias_dims, tensor_empty, tensor_update,
+    itemsize, tensor_alias, tensor_alias_dims, tensor_empty, tensor_update,
 )
 
 
+cdef int64_t reach(Tensor t, int64_t stride) noexcept:
+    """The stride behind the dimensions that follow one another densely from `stride` on."""
+    cdef int i
+    for _ in range(t.ndim):
+        for i in range(t.ndim):
+            if t.sizes[i] > 1 and t.strides[i] == stride:
+                stride *= t.sizes[i]
+                break
+        else:
+            break
+    return stride
+
+
 cdef bint interleaved(tuple tensors) noexcept:
-    """Whether the tensors lie in one dense block: rows of a common stride, in each of which the parts
-    follow one another, every part dense."""
+    """Whether the tensors lie in one dense block: rows, in each of which the parts follow one another,
+    every part dense."""
     cdef Tensor first = <Tensor>tensors[0], t
-    cdef int64_t row = 0, rows, length, total = 0
-    cdef int64_t size, expected
+    cdef int64_t row = 0, length, total = 0
     cdef char* at = first.data
-    cdef int i, j, n = first.ndim
-    # The dimensions of the rows: those with a stride of at least the length of a row, which is what
-    # the parts of one position make together.
     for part in tensors:
         t = <Tensor>part
         if (
-            t.storage != first.storage or t.dtype != first.dtype or t.ndim != n or t.numel == 0
-            or t.data != at
+            t.storage != first.storage or t.dtype != first.dtype or t.ndim != first.ndim
+            or t.numel == 0 or t.data != at
         ):
             return False
-        # The length of this part in a row: dense dimensions, smallest stride first.
-        length = 1
-        rows = 1
-        for _ in range(n):
-            for i in range(n):
-                if t.sizes[i] > 1 and t.strides[i] == length:
-                    length *= t.sizes[i]
-                    break
-            else:
-                break
-        rows = t.numel // length
-        if t.numel != rows * length or length >= t.numel:
+        length = reach(t, 1)  # of this part in a row
+        if t.numel % length != 0 or length >= t.numel:
             return False
         at += length * itemsize(t.dtype)
         row += length
         total += t.numel
     # The other dimensions step over whole rows, and the rows follow one another.
     for part in tensors:
-        t = <Tensor>part
-        expected = row
-        for _ in range(n):
-            for i in range(n):
-                if t.sizes[i] > 1 and t.strides[i] == expected:
-                    expected *= t.sizes[i]
-                    break
-            else:
-                break
-        if expected != total:
+        if reach(<Tensor>part, row) != total:
             return False
     return True
 
