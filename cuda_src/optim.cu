@@ -1,4 +1,4 @@
-// Optimizer steps, gradient norm and scaling over lists of tensors: one pass over the memory of all of
+// Optimizer steps, gradient norm, scaling and casts over lists of tensors: one pass over the memory of all of
 // them. The order of operations is PyTorch's; half types are computed in float and rounded once.
 #include "vt/dtype.h"
 #include "vt/loss_scale.h"
@@ -346,6 +346,40 @@ __device__ __forceinline__ void unscale(const Args &args) {
   if (!finite) *args.found_inf = 1.0f;
 }
 
+// ---- casts ----
+
+template <class To, class From, class Args>
+__device__ __forceinline__ void cast_to(const Args &args) {
+  constexpr int kPack = Pack<To>::size, kHalf = Pack<From>::size;
+  const Part part = part_of_block(args.table);
+  const From *from = static_cast<const From *>(args.table.data[0][part.tensor]) + part.begin;
+  To *to = static_cast<To *>(args.table.data[1][part.tensor]) + part.begin;
+  int64_t i = 0;
+  if ((reinterpret_cast<uintptr_t>(from) | reinterpret_cast<uintptr_t>(to)) % 16 == 0) {
+    const int64_t packed = part.n / kPack * kPack;
+    for (i = int64_t(threadIdx.x) * kPack; i < packed; i += kThreads * kPack) {
+      Pack<From> halves[kPack / kHalf];
+      Pack<To> pack;
+#pragma unroll
+      for (int h = 0; h < kPack / kHalf; h++) halves[h].load(from + i + h * kHalf);
+#pragma unroll
+      for (int j = 0; j < kPack; j++) pack.x[j] = halves[j / kHalf].x[j % kHalf];
+      pack.store(to + i);
+    }
+    i = packed;
+  }
+  for (i += threadIdx.x; i < part.n; i += kThreads) to[i] = static_cast<To>(from[i]);
+}
+
+template <class T, class Args>
+__device__ __forceinline__ void cast(const Args &args) {
+  if (args.to == VT_BF16) {
+    cast_to<bfloat16, T>(args);
+  } else {
+    cast_to<vt::half, T>(args);
+  }
+}
+
 constexpr int kFinishThreads = 1024;
 
 }  // namespace
@@ -372,6 +406,7 @@ VT_OPTIM_DTYPES(vt_muon, muon, Muon)
 VT_OPTIM_DTYPES(vt_norm, norm_partial, Norm)
 VT_OPTIM_DTYPES(vt_scale, scale, Scale)
 VT_OPTIM_DTYPES(vt_unscale, unscale, Scale)
+VT_OPTIM_SIZES(vt_cast_list, cast, Cast, f32, float)
 
 // One thread: halves the scale of a loss after a step that was left out, or doubles it after many in a
 // row that were not; by the factors given.

@@ -122,6 +122,13 @@ struct ScaleArgs {
   float *found_inf;  // not NULL: becomes 1 where an element is not finite
 };
 
+template <int N>
+struct CastArgs {
+  using Table = TensorTable<2, N>;  // from, to
+  Table table;
+  int64_t to;  // vt_dtype
+};
+
 using AdamSmall = AdamArgs<84>;
 using AdamLarge = AdamArgs<736>;
 using SgdSmall = SgdArgs<104>;
@@ -132,12 +139,14 @@ using NormSmall = NormArgs<192>;
 using NormLarge = NormArgs<1600>;
 using ScaleSmall = ScaleArgs<192>;
 using ScaleLarge = ScaleArgs<1600>;
+using CastSmall = CastArgs<144>;
+using CastLarge = CastArgs<1152>;
 static_assert(sizeof(AdamSmall) <= 4096 && sizeof(SgdSmall) <= 4096 && sizeof(MuonSmall) <= 4096 &&
-                  sizeof(NormSmall) <= 4096,
+                  sizeof(NormSmall) <= 4096 && sizeof(CastSmall) <= 4096,
               "the small tables are for launches of up to 4 KB of parameters");
 static_assert(sizeof(AdamLarge) <= 32764 && sizeof(SgdLarge) <= 32764 &&
                   sizeof(MuonLarge) <= 32764 && sizeof(NormLarge) <= 32764 &&
-                  sizeof(ScaleLarge) <= 32764,
+                  sizeof(ScaleLarge) <= 32764 && sizeof(CastLarge) <= 32764,
               "more parameters than a kernel can have");
 
 }  // namespace VT_NS

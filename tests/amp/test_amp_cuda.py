@@ -94,6 +94,64 @@ def test_a_weight_is_cast_once(driver):
     assert len(launches(driver, products)) == plain + 1, "a new region, a new cast"
 
 
+def test_a_region_casts_at_once_what_the_last_one_cast(driver):
+    x = vt.ones(64, 64, device="cuda", dtype=vt.float16)
+    first, second, third = (vt.ones(64, 64, device="cuda", requires_grad=True) for _ in range(3))
+
+    def casts(*weights):
+        """The casts of a region that uses these weights, in this order."""
+
+        def region():
+            with vt.autocast("cuda"):
+                for weight in weights:
+                    (x @ weight).sum()
+
+        return launches(driver, region).count("vt_cast_list_small_f32")
+
+    casts(third)  # whatever was before
+    assert casts(first, second) == 2
+    assert casts(first, second, third) == 2, "the two together, and the third"
+    assert casts(second, first, third) == 1
+    assert casts(first) == 1, "all of them, in vain"
+    assert casts(first, second) == 2, "what was cast in vain is not cast again"
+    assert casts(third, first) == 2
+    with vt.autocast("cuda"), vt.no_grad():
+        assert not (x @ third).requires_grad
+        with vt.enable_grad():
+            assert (x @ first).requires_grad
+    assert casts(third, first) == 1
+    del third
+    assert casts(first, second) == 2
+
+
+def test_a_weight_that_changed_after_a_joint_cast_is_cast_again(driver):
+    x = vt.ones(64, 64, device="cuda", dtype=vt.float16)
+    first, second = (vt.ones(64, 64, device="cuda", requires_grad=True) for _ in range(2))
+
+    def region(change):
+        with vt.autocast("cuda"):
+            x @ first
+            if change:
+                with vt.no_grad():
+                    second.zero_()
+            x @ second
+
+    region(False)
+    assert launches(driver, lambda: region(False)).count("vt_cast_list_small_f32") == 1
+    assert launches(driver, lambda: region(True)).count("vt_cast_list_small_f32") == 2
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_gradients_of_weights_are_made_in_float32(driver, bias):
+    layer = nn.Linear(64, 64, bias=bias, device="cuda")
+    x = vt.ones(64, 64, device="cuda", dtype=vt.bfloat16)
+    with vt.autocast("cuda", vt.bfloat16):
+        out = layer(x)
+    grad = vt.ones(64, 64, device="cuda", dtype=vt.bfloat16)
+    assert launches(driver, lambda: out.backward(grad)) == ["cublasLtMatmul"]
+    assert all(p.grad.dtype == vt.float32 for p in layer.parameters())
+
+
 def test_another_stream_casts_anew(driver):
     weight = vt.ones(8, 8, device="cuda", requires_grad=True)
     x = vt.ones(8, 8, device="cuda")
@@ -125,7 +183,7 @@ def test_casts_are_part_of_a_captured_step(driver, outside):
         assert graphed(x).dtype == vt.float16
         driver.record(False)
         # The log has what is captured, and what the replay does.
-        step = ["vt_cast_f32_f16", "vt_cast_f32_f16", "cublasLtMatmul"]
+        step = ["vt_cast_f32_f16", "vt_cast_list_small_f32", "cublasLtMatmul"]
         assert [e["name"] for e in driver.log() if e["captured"]] == 2 * step
         assert graphed.num_graphs == 1
     with vt.autocast("cuda", enabled=not outside):
@@ -169,3 +227,44 @@ def test_without_cuda_a_scaler_and_a_region_disable_themselves():
         region = vt.autocast("cuda")
     with region:
         assert not vt.is_autocast_enabled("cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("count", [3, 400])
+def test_joint_casts_have_the_values_of_single_ones(dtype, count):
+    rounded = getattr(vt, dtype)
+    sizes = [(), (1,), (7,), (1024,), (1025,), (33, 129), (0, 3)]
+    whole = [vt.randn(*sizes[i % len(sizes)], device="cuda") * 10**3 for i in range(count)]
+    # Also memory that does not begin at a multiple of 16 bytes, and gaps between rows.
+    odd = vt.randn(50, device="cuda")[3:]
+    tensors = [
+        *whole,
+        odd,
+        vt.randn(20, 30, device="cuda")[:, 4:9],
+        vt.randn(6, 5, device="cuda").T,
+    ]
+    results = [vt.empty_like(t, dtype=rounded) for t in tensors]
+    vt.ops._cast_tensors_(results, tensors)
+    for result, t in zip(results, tensors, strict=True):
+        assert vt.equal(result, t.to(rounded))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [vt.float16, vt.bfloat16])
+def test_gradients_in_float32_on_the_device(dtype):
+    """They have the sums of the products of the half numbers, not rounded to half."""
+    vt.manual_seed(0)
+    for bias, features in ((True, 64), (False, 72), (True, 3)):
+        layer = nn.Linear(40, features, bias=bias, device="cuda")
+        x = vt.randn(256, 40, device="cuda", dtype=dtype)
+        grad = vt.randn(256, features, device="cuda", dtype=dtype)
+        with vt.autocast("cuda", dtype):
+            layer(x).backward(grad)
+        expected = grad.double().T @ x.double()
+        error = (layer.weight.grad.double() - expected).abs().max() / expected.abs().max()
+        assert error.item() < 1e-6
+        if bias:
+            expected = grad.double().sum(0)
+            error = (layer.bias.grad.double() - expected).abs().max() / expected.abs().max()
+            assert error.item() < 1e-6

@@ -2,6 +2,7 @@
 
 import threading
 
+import numpy as np
 import pytest
 import torch
 
@@ -183,6 +184,25 @@ def test_two_backwards_through_one_cast():
         (vt.ones(1, 2) @ weight).sum().backward()
         (vt.ones(1, 2) @ weight).sum().backward()
     assert weight.grad.tolist() == [[2.0, 2.0], [2.0, 2.0]]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_casts_of_lists_have_the_values_of_single_casts(dtype):
+    rounded = getattr(vt, dtype)
+    special = vt.tensor([float("inf"), -float("inf"), float("nan"), 0.0, -0.0, 1e-40, 7e4, 3e38])
+    tensors = [
+        special, vt.randn(5000), vt.randn(0, 3), vt.tensor(2.5), vt.randn(20, 30)[:, 4:9],
+        vt.randn(6, 5).T, vt.randn(33)[1:],
+    ]  # fmt: skip
+    results = [vt.empty_like(t, dtype=rounded) for t in tensors]
+    vt.ops._cast_tensors_(results, tensors)
+    for result, t in zip(results, tensors, strict=True):
+        expected = torch.from_numpy(t.contiguous().numpy()).to(getattr(torch, dtype)).double()
+        assert np.array_equal(result.double().numpy(), expected.numpy(), equal_nan=True)
+    with pytest.raises(RuntimeError, match="not implemented"):
+        vt.ops._cast_tensors_([vt.empty(2)], [vt.empty(2)])
+    with pytest.raises(RuntimeError, match="not implemented"):
+        vt.ops._cast_tensors_([vt.empty(2, dtype=rounded)], [vt.empty(2, dtype=vt.float64)])
 
 
 def test_many_weights_and_their_release():

@@ -4,8 +4,15 @@ Note [Casts]: a weight that many operators of a step use is cast once. The casts
 the thread, by address of the weight; the outermost region frees it. A cast counts only while the
 weight has the memory and the version it had then, on the same stream, and, where gradients are
 recorded, only if it has a history itself: it may come from a part of the step under no_grad.
+
+A step casts the same weights as the one before. So the first cast of a region takes along those that the
+last region used beside it: one kernel for all. A region that begins with another weight casts one by one.
+
+The gradient of a cast weight is made in float32, where what makes it can do so: the product of a linear
+layer stores its sums as they are, which saves the rounding and a cast (ops/autocast.pyx: pass_gradient).
 """
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
+from cpython.weakref cimport PyWeakref_NewRef
 from libc.stdint cimport uint8_t, uint32_t, uintptr_t
 from libc.stdlib cimport calloc, free
 
@@ -19,12 +26,16 @@ cdef struct Cast:
     char* data          # of the source when it was cast
     void* stream
     uint32_t version
+    bint used
 
 # Open addressing, never more than three quarters full.
 cdef struct CastTable:
     Cast* slots
     size_t size         # a power of two
     size_t count
+
+# Weak references to the weights whose casts the last region of a device used.
+cdef list recent = []
 
 
 cdef void* stream_of(Tensor t) noexcept:
@@ -54,7 +65,31 @@ cdef PyObject* kept_cast(Tensor t, int dtype) noexcept:
         return NULL
     if vt_grad_enabled() and not (<Tensor>c.result).flags & F_REQUIRES_GRAD:
         return NULL
+    c.used = True
     return c.result
+
+
+cdef bint is_weight(Tensor t) noexcept:
+    return (
+        t.dtype == VT_F32 and t.flags & F_REQUIRES_GRAD and t.grad_fn is NULL and t.base is NULL
+    )
+
+
+cdef tuple cast_beside(Tensor t):
+    cdef Tensor other
+    if vt_tls.casts is not NULL or t.device_type == VT_CPU:
+        return (t,)
+    others = [reference() for reference in recent]
+    if not any([other is t for other in others]):
+        return (t,)
+    weights = [t]
+    for other in others:
+        if (
+            other is not None and other is not t and is_weight(other)
+            and other.device_type == t.device_type and other.device_index == t.device_index
+        ):
+            weights.append(other)
+    return tuple(weights)
 
 
 cdef int grow(CastTable* table) except -1:
@@ -73,7 +108,7 @@ cdef int grow(CastTable* table) except -1:
     return 0
 
 
-cdef int keep_cast(Tensor t, Tensor cast) except -1:
+cdef int keep_cast(Tensor t, Tensor cast, bint used) except -1:
     cdef CastTable* table
     cdef PyObject* old
     cdef Cast* c
@@ -95,6 +130,7 @@ cdef int keep_cast(Tensor t, Tensor cast) except -1:
     c.data = t.data
     c.version = t.storage.version
     c.stream = stream_of(t)
+    c.used = used
     if old is not NULL:
         Py_DECREF(<object>old)  # last: it may run code that comes here
     return 0
@@ -102,17 +138,23 @@ cdef int keep_cast(Tensor t, Tensor cast) except -1:
 
 def clear_autocast_cache():
     """Forgets all casts of weights. Outermost regions do so when they end."""
+    global recent
     cdef CastTable* table = <CastTable*>vt_tls.casts
+    cdef list used = []
     cdef size_t i
     vt_tls.casts = NULL
     if table is NULL:
         return
     for i in range(table.size):
         if table.slots[i].source is not NULL:
+            if table.slots[i].used and (<Tensor>table.slots[i].source).device_type != VT_CPU:
+                used.append(PyWeakref_NewRef(<object>table.slots[i].source, None))
             Py_DECREF(<object>table.slots[i].result)
             Py_DECREF(<object>table.slots[i].source)
     free(table.slots)
     free(table)
+    if used:
+        recent = used
 
 
 # --- state ---------------------------------------------------------------------------------------------

@@ -257,32 +257,35 @@ def linear_gelu(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Te
 
 @kernel("linear_gelu_backward", surfaces=(), values=(), outputs=("grad_linear", "grad_bias"))
 def linear_gelu_backward(
-    grad_output: Tensor, weight: Tensor, linear: Tensor, sums: bool
+    grad_output: Tensor, weight: Tensor, linear: Tensor, sums: bool, kind: int
 ) -> tuple[Tensor, Tensor]:
     """``(grad_output @ weight)`` times the derivative of gelu at `linear`, and, with `sums`, its sum over
-    the rows: what comes back through ``linear(gelu(linear), weight)``."""
+    the rows in dtype `kind`: what comes back through ``linear(gelu(linear), weight)``."""
 
 
 @linear_gelu_backward.prepare
-def _(grad_output, weight, linear, sums):
+def _(grad_output, weight, linear, sums, kind):
     return (
         tensor_new_like(linear, linear.dtype),
-        new_empty(linear, (linear.sizes[1],)) if sums else None,
+        new_dtype(linear, (linear.sizes[1],), kind) if sums else None,
     )
 
 
 @kernel(
     "linear_backward_parameters", surfaces=(), values=(), outputs=("grad_weight", "grad_bias")
 )
-def linear_backward_parameters(grad_output: Tensor, input: Tensor) -> tuple[Tensor, Tensor]:
-    """``grad_output.T @ input`` and the sum of `grad_output` over its rows."""
+def linear_backward_parameters(
+    grad_output: Tensor, input: Tensor, sums: bool, kind: int
+) -> tuple[Tensor, Tensor]:
+    """``grad_output.T @ input`` and, with `sums`, the sum of `grad_output` over its rows; both of dtype
+    `kind`: theirs, or float32."""
 
 
 @linear_backward_parameters.prepare
-def _(grad_output, input):
+def _(grad_output, input, sums, kind):
     return (
-        new_empty(grad_output, (grad_output.sizes[1], input.sizes[1])),
-        new_empty(grad_output, (grad_output.sizes[1],)),
+        new_dtype(grad_output, (grad_output.sizes[1], input.sizes[1]), kind),
+        new_dtype(grad_output, (grad_output.sizes[1],), kind) if sums else None,
     )
 
 
@@ -295,8 +298,10 @@ def _gelu_mlp(
 
 
 @_gelu_mlp.grad
-def _(grad, input, weight1, weight2, linear, hidden, wanted):
-    return gelu_mlp_gradients(grad, input, weight1, weight2, linear, hidden, wanted)
+def _(grad, input, weight1, weight2, linear, hidden, wanted, weight1_dtype, weight2_dtype):
+    return gelu_mlp_gradients(
+        grad, input, weight1, weight2, linear, hidden, wanted, weight1_dtype, weight2_dtype
+    )
 
 
 @_gelu_mlp.reference

@@ -127,8 +127,8 @@ def _(input, weight, bias):
 
 
 @_linear.grad
-def _(grad, input, weight, wanted):
-    return linear_backward(grad, input, weight, wanted)
+def _(grad, input, weight, wanted, weight_dtype):
+    return linear_backward(grad, input, weight, wanted, weight_dtype)
 
 
 @kernel(
@@ -153,10 +153,10 @@ def _(input, weight, bias, keep):
 
 
 @_linear_gelu.grad
-def _(grad, input, weight, bias, keep, linear, wanted):
+def _(grad, input, weight, bias, keep, linear, wanted, weight_dtype):
     return linear_backward(
         gelu_backward(grad, linear if keep else _linear(input, weight, bias), "tanh"),
-        input, weight, wanted,
+        input, weight, wanted, weight_dtype,
     )
 
 

@@ -1,4 +1,4 @@
-"""Multi-tensor operators of optimizers: one kernel call for all parameters."""
+"""Multi-tensor operators: one kernel call for all parameters of a model."""
 from __future__ import annotations
 
 from . import Tensor, kernel, manual
@@ -76,3 +76,10 @@ def _(scale, growth_tracker, found_inf, growth_factor, backoff_factor, growth_in
     check_flag("_amp_update_scale_", "scale", scale, VT_F32)
     check_flag("_amp_update_scale_", "growth_tracker", growth_tracker, VT_I32)
     check_flag("_amp_update_scale_", "found_inf", found_inf, VT_F32)
+
+
+# --- autocast ----------------------------------------------------------------------------------------
+
+@manual(surfaces=(), kernel="cast_tensors")
+def _cast_tensors_(results: list[Tensor], tensors: list[Tensor]) -> list[Tensor]:
+    """Writes the float32 `tensors` to `results` of the same shapes, all in float16 or all in bfloat16."""

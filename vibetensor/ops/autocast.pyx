@@ -1,10 +1,11 @@
 """What the generated autocast entries call (see autocast.pxd)."""
-from cpython.ref cimport PyObject
+from cpython.ref cimport Py_INCREF, PyObject
 
-from vibetensor.core.autocast cimport keep_cast, kept_cast
-from vibetensor.core.tensor cimport F_REQUIRES_GRAD, Tensor
+from vibetensor.autograd.node cimport Node, edge_wanted, node_edge, node_new, set_history
+from vibetensor.core.autocast cimport cast_beside, is_weight, keep_cast, kept_cast
+from vibetensor.core.tensor cimport Tensor, tensor_empty_like
 from vibetensor.core.types cimport *
-from vibetensor.ops.entries cimport op_to_dtype
+from vibetensor.ops.entries cimport op__cast_tensors_, op_to_dtype
 
 
 cdef bint autocast_begin(AutocastCall* call, uint32_t keys, int on_cpu, int on_cuda) noexcept:
@@ -35,23 +36,40 @@ cdef void autocast_meet(AutocastCall* call, Tensor t) noexcept:
         call.dtype = VT_F32
 
 
-cdef Tensor autocast_tensor(AutocastCall* call, Tensor t):
+cdef int pass_gradient(Node node, PyObject** grads, PyObject** out) except -1:
+    """The gradient of a cast weight, as it came: the engine takes it in the dtype of the weight."""
+    if grads[0] is not NULL and edge_wanted(node, 0):
+        Py_INCREF(<object>grads[0])
+        out[0] = grads[0]
+    return 0
+
+
+cdef Tensor cast_weight(Tensor t, int dtype):
+    """Casts a weight, and what else the region will ask for (see Note [Casts])."""
+    cdef tuple weights = cast_beside(t)
+    cdef tuple casts = tuple([tensor_empty_like(<Tensor>w, dtype) for w in weights])
     cdef Tensor cast
+    cdef Node node
+    op__cast_tensors_(casts, weights)
+    for i in range(len(weights)):
+        cast = <Tensor>casts[i]
+        if vt_grad_enabled():
+            node = node_new(pass_gradient, "ToCopyBackward0", 1, 0, 1)
+            node_edge(node, 0, <Tensor>weights[i])
+            set_history(cast, node, 0)
+            node.metas[0].dtype = VT_F32
+        keep_cast(<Tensor>weights[i], cast, i == 0)
+    return <Tensor>casts[0]
+
+
+cdef Tensor autocast_tensor(AutocastCall* call, Tensor t):
     cdef PyObject* kept
     if t is None or t.dtype == call.dtype or call.dtype < 0 or not eligible(call, t):
         return t
-    # A weight: a leaf in float32 that requires grad, and no view.
-    if (
-        call.policy != AUTOCAST_LOWER or not t.flags & F_REQUIRES_GRAD or t.grad_fn is not NULL
-        or t.base is not NULL or t.dtype != VT_F32 or vt_tls.autocast_uncached
-    ):
+    if call.policy != AUTOCAST_LOWER or not is_weight(t) or vt_tls.autocast_uncached:
         return op_to_dtype(t, call.dtype)
     kept = kept_cast(t, call.dtype)
-    if kept is not NULL:
-        return <Tensor>kept
-    cast = op_to_dtype(t, call.dtype)
-    keep_cast(t, cast)
-    return cast
+    return cast_weight(t, call.dtype) if kept is NULL else <Tensor>kept
 
 
 cdef tuple autocast_tensors(AutocastCall* call, tuple tensors):

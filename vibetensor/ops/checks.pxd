@@ -65,6 +65,7 @@ cdef int64_t multinomial_blocks(Tensor input, int64_t num_samples, bint replacem
 # --- outputs ----------------------------------------------------------------------------------------
 
 cdef Tensor new_empty(Tensor like, tuple shape)
+cdef Tensor new_dtype(Tensor like, tuple shape, int dtype)
 cdef Tensor new_zeros(Tensor like, tuple shape)
 # Statistics of half types are kept in float32.
 cdef Tensor new_statistic(Tensor like, tuple shape)

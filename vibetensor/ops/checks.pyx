@@ -452,7 +452,11 @@ cdef int64_t multinomial_blocks(Tensor input, int64_t num_samples, bint replacem
 # --- outputs -------------------------------------------------------------------------------------------
 
 cdef Tensor new_empty(Tensor like, tuple shape):
-    return tensor_empty(shape, like.dtype, like.device_type, like.device_index)
+    return new_dtype(like, shape, like.dtype)
+
+
+cdef Tensor new_dtype(Tensor like, tuple shape, int dtype):
+    return tensor_empty(shape, dtype, like.device_type, like.device_index)
 
 
 cdef Tensor new_zeros(Tensor like, tuple shape):
@@ -462,8 +466,7 @@ cdef Tensor new_zeros(Tensor like, tuple shape):
 
 
 cdef Tensor new_statistic(Tensor like, tuple shape):
-    cdef int dtype = VT_F64 if like.dtype == VT_F64 else VT_F32
-    return tensor_empty(shape, dtype, like.device_type, like.device_index)
+    return new_dtype(like, shape, VT_F64 if like.dtype == VT_F64 else VT_F32)
 
 
 cdef Tensor row_statistics(Tensor input, tuple normalized_shape):

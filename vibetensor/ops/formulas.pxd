@@ -33,8 +33,8 @@ cdef object split_backward(tuple grads, tuple shape, int dtype, tuple sizes, int
 cdef object unbind_backward(tuple grads, tuple shape, int dtype, int64_t dim)
 # --- matrix products ---
 cdef object adjoint(Tensor t)
-cdef tuple linear_backward(Tensor grad, Tensor input, Tensor weight, tuple wanted)
-cdef tuple parameter_gradients(Tensor grad, Tensor rows, bint weight, bint bias)
+cdef tuple linear_backward(Tensor grad, Tensor input, Tensor weight, tuple wanted, int weight_dtype)
+cdef tuple parameter_gradients(Tensor grad, Tensor rows, bint weight, bint bias, int weight_dtype)
 # --- networks ---
 cdef tuple trailing_dims(Tensor t, int64_t n)
 cdef object affine(object t, Tensor weight, Tensor bias)

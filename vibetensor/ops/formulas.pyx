@@ -292,24 +292,28 @@ cdef object adjoint(Tensor t):
     return op_conj(op_transpose(t, -2, -1))
 
 
-cdef tuple linear_backward(Tensor grad, Tensor input, Tensor weight, tuple wanted):
+cdef tuple linear_backward(Tensor grad, Tensor input, Tensor weight, tuple wanted, int weight_dtype):
     """Over rows: (n, out) gradients, (n, in) inputs, (out, in) weights."""
     rows = op_reshape(input, (-1, weight.sizes[1])) if input.ndim != 2 else input
-    grad_weight, grad_bias = parameter_gradients(grad, rows, wanted[1], wanted[2])
+    grad_weight, grad_bias = parameter_gradients(
+        grad, rows, wanted[1], wanted[2], weight_dtype
+    )
     return (
         op_view(op_mm(grad, op_conj(weight)), tensor_shape(input)) if wanted[0] else None,
         grad_weight, grad_bias,
     )
 
 
-cdef tuple parameter_gradients(Tensor grad, Tensor rows, bint weight, bint bias):
+cdef tuple parameter_gradients(Tensor grad, Tensor rows, bint weight, bint bias, int weight_dtype):
     """The gradients of a linear layer by its weight and bias, None where not wanted; on CUDA of one
-    product."""
+    product, which stores them in float32 where the weight takes that (see Note [Casts])."""
     if (
-        weight and bias and grad.device_type == VT_CUDA and VT_F16 <= grad.dtype <= VT_F32
+        weight and grad.device_type == VT_CUDA and VT_F16 <= grad.dtype <= VT_F32
         and not vt_grad_enabled()
     ):
-        return op_linear_backward_parameters(grad, rows)
+        return op_linear_backward_parameters(
+            grad, rows, bias, VT_F32 if weight_dtype == VT_F32 else grad.dtype
+        )
     return (
         op_mm(op_transpose(grad, 0, 1), op_conj(rows)) if weight else None,
         op_sum(grad, 0, False, -1) if bias else None,

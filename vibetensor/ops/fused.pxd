@@ -28,7 +28,7 @@ cdef Tensor swiglu_composite(Tensor gate, Tensor up)
 cdef Tensor linear_gelu_composite(Tensor input, Tensor weight, Tensor bias)
 cdef tuple manual__gelu_mlp(Tensor input, Tensor weight1, Tensor bias1, Tensor weight2, Tensor bias2)
 cdef tuple gelu_mlp_gradients(Tensor grad, Tensor input, Tensor weight1, Tensor weight2, Tensor linear,
-                              Tensor hidden, tuple wanted)
+                              Tensor hidden, tuple wanted, int weight1_dtype, int weight2_dtype)
 cdef Tensor gelu_mlp_composite(Tensor input, Tensor weight1, Tensor bias1, Tensor weight2, Tensor bias2)
 # --- embedding ---
 cdef Tensor embedding_with_position_composite(Tensor input, Tensor weight, Tensor position,

@@ -221,17 +221,18 @@ cdef tuple manual__gelu_mlp(Tensor input, Tensor weight1, Tensor bias1, Tensor w
 
 
 cdef tuple gelu_mlp_gradients(Tensor grad, Tensor input, Tensor weight1, Tensor weight2, Tensor linear,
-                              Tensor hidden, tuple wanted):
+                              Tensor hidden, tuple wanted, int weight1_dtype, int weight2_dtype):
     cdef Tensor through
+    cdef int kind = VT_F32 if weight1_dtype == VT_F32 else grad.dtype
     by_input = by_weight1 = by_bias1 = None
-    by_weight2, by_bias2 = parameter_gradients(grad, hidden, wanted[3], wanted[4])
+    by_weight2, by_bias2 = parameter_gradients(grad, hidden, wanted[3], wanted[4], weight2_dtype)
     if wanted[0] or wanted[1] or wanted[2]:
         if grad.device_type == VT_CUDA:
-            through, by_bias1 = op_linear_gelu_backward(grad, weight2, linear, wanted[2])
+            through, by_bias1 = op_linear_gelu_backward(grad, weight2, linear, wanted[2], kind)
         else:
             through = op_gelu_backward(op_mm(grad, weight2), linear, 1)
             by_bias1 = op_sum(through, 0, False, -1) if wanted[2] else None
-        by_weight1 = op_mm(op_transpose(through, 0, 1), input) if wanted[1] else None
+        by_weight1 = parameter_gradients(through, input, wanted[1], False, weight1_dtype)[0]
         by_input = op_mm(through, weight1) if wanted[0] else None
     return by_input, by_weight1, by_bias1, by_weight2, by_bias2
 

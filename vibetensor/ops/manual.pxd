@@ -36,6 +36,7 @@ cdef tuple manual__sgd_(tuple params, tuple grads, tuple momentum_buffers, doubl
 cdef tuple manual__muon_(tuple grads, tuple momentum_buffers, tuple updates, double momentum,
                          bint nesterov)
 cdef Tensor manual__grad_norm(tuple grads, double norm_type)
+cdef tuple manual__cast_tensors_(tuple results, tuple tensors)
 cdef tuple manual__scale_(tuple tensors, Tensor scale)
 cdef tuple manual__amp_foreach_non_finite_check_and_unscale_(tuple tensors, Tensor found_inf,
                                                              Tensor inv_scale)

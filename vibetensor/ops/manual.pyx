@@ -447,6 +447,12 @@ cdef tuple manual__scale_(tuple tensors, Tensor scale):
     return multiply(b"_scale_", OP__scale_, tensors, scale, None)
 
 
+cdef tuple manual__cast_tensors_(tuple results, tuple tensors):
+    cdef vt_value values[2]
+    update(b"_cast_tensors_", OP__cast_tensors_, (results,), [tensors, results], values, 2)
+    return results
+
+
 cdef tuple manual__amp_foreach_non_finite_check_and_unscale_(tuple tensors, Tensor found_inf,
                                                              Tensor inv_scale):
     name = b"_amp_foreach_non_finite_check_and_unscale_"

@@ -34,8 +34,9 @@ cdef inline int put_gradient(PyObject** out, int i, object grad) except -1:
     return 0
 # A tuple of gradients (or None) for the edges in order; only wanted ones are kept.
 cdef int put_gradients(Node node, PyObject** out, object grads) except -1
-# Shape and dtype of the tensor an edge leads to; the edge must be wanted.
+# The shape of the tensor that an edge leads to; the edge must be wanted.
 cdef tuple edge_shape(Node node, int i)
+# The dtype that a gradient gets where an edge leads; -1 for an edge that leads nowhere.
 cdef int edge_dtype(Node node, int i) noexcept
 
 # Raises where in-place writes are forbidden whatever autograd says.

@@ -63,6 +63,8 @@ cdef tuple edge_shape(Node node, int i):
 
 cdef int edge_dtype(Node node, int i) noexcept:
     cdef PyObject* target = node.edges[i].target
+    if target is NULL:
+        return -1
     if node.edges[i].leaf:
         return (<Tensor>target).dtype
     return (<Node>target).metas[node.edges[i].input_nr].dtype

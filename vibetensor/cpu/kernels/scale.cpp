@@ -1,5 +1,5 @@
 // Scaling over lists of tensors: of gradients that are clipped, and of those of a scaled loss, with the
-// scale itself.
+// scale itself. Casts of lists, as autocast makes them of weights.
 #include <math.h>
 
 #include "vibetensor/cpu/kernels/multi_tensor.h"
@@ -112,6 +112,42 @@ vt_status unscale_cpu(const vt_array *a, const vt_value *v, vt_context *) {
 vt_status update_scale_cpu(const vt_array *a, const vt_value *v, vt_context *) {
   update_scale(data_of<float>(a[0]), data_of<int32_t>(a[1]), *data_of<const float>(a[2]), v[0].re,
                v[1].re, v[2].i);
+  return VT_OK;
+}
+
+// ---- casts ----
+
+namespace {
+
+template <class T>
+void cast_part(const vt_array &from, const vt_array &to, int64_t begin, int64_t end) {
+  const Runs<float> source(from);
+  const Runs<T> target(to);
+  alignas(64) float room[kChunk];
+  for (int64_t i = begin; i < end; i += kChunk) {
+    const int64_t n = min_of(kChunk, end - i);
+    target.write(i, n, source.read(i, n, room));
+  }
+}
+
+}  // namespace
+
+// No arrays of its own; list of float32 arrays, list of arrays of one half type that they are written to.
+vt_status cast_tensors_cpu(const vt_array *, const vt_value *v, vt_context *) {
+  const vt_value &from = v[0], &to = v[1];
+  for (int64_t k = 0; k < from.n; k++) {
+    const int dtype = to.arrays[k].dtype;
+    if (from.arrays[k].dtype != VT_F32 || (dtype != VT_F16 && dtype != VT_BF16)) {
+      return VT_ERROR_DTYPE;
+    }
+  }
+  for_parts(from, [&](int64_t k, int64_t begin, int64_t end) {
+    if (to.arrays[k].dtype == VT_F16) {
+      cast_part<half>(from.arrays[k], to.arrays[k], begin, end);
+    } else {
+      cast_part<bfloat16>(from.arrays[k], to.arrays[k], begin, end);
+    }
+  });
   return VT_OK;
 }
 

@@ -144,13 +144,14 @@ extern "C" vt_status linear_gelu_backward_cuda(const vt_array *arrays, const vt_
   return given(bias_grad) ? sum_columns(out, bias_grad, ctx) : VT_OK;
 }
 
-// arrays: grad (rows, out), input (rows, in), then grad_weight (out, in) and grad_bias (out): the
-// gradients of a linear layer by its parameters.
+// arrays: grad (rows, out), input (rows, in), then grad_weight (out, in) and grad_bias (out) or none: the
+// gradients of a linear layer by its parameters, of the dtype of `grad` or in float32.
 extern "C" vt_status linear_backward_parameters_cuda(const vt_array *arrays, const vt_value *,
                                                      vt_context *ctx) {
   const vt_array &grad = arrays[0], &input = arrays[1], &out = arrays[2], &grad_bias = arrays[3];
   Product p;
-  p.dtype = p.out_dtype = out.dtype;
+  p.dtype = grad.dtype;
+  p.out_dtype = out.dtype;
   p.m = grad.sizes[1];
   p.k = grad.sizes[0];
   p.n = input.sizes[1];
@@ -159,10 +160,10 @@ extern "C" vt_status linear_backward_parameters_cuda(const vt_array *arrays, con
   p.c = out.data;
   p.c_row = out.strides[0];
   p.c_col = out.strides[1];
-  if (has_epilogues(p)) {
+  if (given(grad_bias) && has_epilogues(p)) {
     const vt_status status = try_epilogue(p, kLtEpilogueBGradB, nullptr, grad_bias.data, ctx);
     if (status != VT_ERROR_VALUE) return status;
   }
   const vt_status status = gemm(p, ctx);
-  return status == VT_OK ? sum_columns(grad, grad_bias, ctx) : status;
+  return status == VT_OK && given(grad_bias) ? sum_columns(grad, grad_bias, ctx) : status;
 }

@@ -1,4 +1,4 @@
-// Optimizer steps, gradient norm and scaling over lists of tensors: one launch for up to some 700 of
+// Optimizer steps, gradient norm, scaling and casts over lists of tensors: one launch for up to some 700 of
 // them, whose addresses travel as kernel parameters (vt/optim_args.h). No copies, no waiting.
 #include <math.h>
 
@@ -178,6 +178,7 @@ Kernels muon_kernels = {{"optim", "vt_muon_small"}, {"optim", "vt_muon_large"}};
 Kernels norm_kernels = {{"optim", "vt_norm_small"}, {"optim", "vt_norm_large"}};
 Kernels scale_kernels = {{"optim", "vt_scale_small"}, {"optim", "vt_scale_large"}};
 Kernels unscale_kernels = {{"optim", "vt_unscale_small"}, {"optim", "vt_unscale_large"}};
+Kernels cast_kernels = {{"optim", "vt_cast_list_small"}, {"optim", "vt_cast_list_large"}};
 Kernel finish_kernel("optim", "vt_norm_finish");
 Kernel update_scale_kernel("optim", "vt_update_scale");
 
@@ -331,6 +332,21 @@ vt_status unscale_cuda(const vt_array *a, const vt_value *v, vt_context *ctx) {
         args.found_inf = reinterpret_cast<float *>(a[1].data);
       },
       nothing_more);
+}
+
+// No arrays of its own; list of float32 arrays, list of arrays of one half type that they are written to.
+vt_status cast_tensors_cuda(const vt_array *, const vt_value *v, vt_context *ctx) {
+  const vt_value &from = v[0], &to = v[1];
+  for (int64_t k = 0; k < from.n; k++) {
+    const int dtype = to.arrays[k].dtype;
+    if (from.arrays[k].dtype != VT_F32 || (dtype != VT_F16 && dtype != VT_BF16) ||
+        dtype != to.arrays[0].dtype) {
+      return VT_ERROR_DTYPE;
+    }
+  }
+  const Operands<2> operands = {{&from, &to}, {Contiguous::kRead, Contiguous::kWrite}};
+  return run_lists<vt::CastSmall, vt::CastLarge>(
+      ctx, cast_kernels, operands, [&](auto &args) { args.to = to.arrays[0].dtype; }, nothing_more);
 }
 
 // scale (float), growth_tracker (int32), found_inf (float), one element each; growth factor, backoff
