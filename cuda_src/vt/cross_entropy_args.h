@@ -26,7 +26,7 @@ struct CrossEntropyArgs {
   const void *x;
   SampleValues target;  // int64
   void *losses;         // per sample, or null
-  void *lse;            // per sample, in the compute type
+  void *largest, *sum;  // per sample, in the compute type
   void *partial;        // the sums of loss and weight of each block, in double
   Lines<1> lines;
   CrossEntropyOptions options;
@@ -44,10 +44,23 @@ struct CrossEntropyBackwardArgs {
   SampleValues grad;  // or one value
   const void *x;
   SampleValues target;
-  const void *lse;
+  const void *largest, *sum;
   const void *total;  // null: the gradient is not divided by it
   void *dx;
   Lines<2> lines;  // x, dx
+  CrossEntropyOptions options;
+};
+
+// Neighbouring rows of logits, whose gradient takes their place.
+struct CrossEntropyRowsArgs {
+  void *x;
+  SampleValues target;
+  void *losses;       // per row, in double
+  const void *total;  // null: the gradient is not divided by it
+  int64_t rows, classes;
+  int64_t kept;      // packs of a row that shared memory has room for
+  double scale;      // of the gradient
+  int32_t gradient;  // whether it is wanted
   CrossEntropyOptions options;
 };
 
@@ -58,6 +71,8 @@ struct ClassWeightsArgs {
 };
 
 constexpr int kCrossEntropyThreads = 512;  // at most, of a block
+// Of a block that has an SM for itself, for elements of so many bytes: doubles need the registers.
+constexpr int cross_entropy_long(int bytes) { return bytes == 8 ? 512 : 1024; }
 constexpr int kCrossEntropyFinish = 1024;  // of the block that adds the partial sums
 
 }  // namespace VT_NS

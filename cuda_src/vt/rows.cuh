@@ -14,6 +14,9 @@ __device__ __forceinline__ float log_of(float x) { return logf(x); }
 __device__ __forceinline__ double log_of(double x) { return log(x); }
 __device__ __forceinline__ float sqrt_of(float x) { return sqrtf(x); }
 __device__ __forceinline__ double sqrt_of(double x) { return sqrt(x); }
+// A NaN is passed over.
+__device__ __forceinline__ float larger_of(float a, float b) { return fmaxf(a, b); }
+__device__ __forceinline__ double larger_of(double a, double b) { return fmax(a, b); }
 
 // A row of at most blockDim.x * E elements, E of them in each thread's registers. With `packed`
 // threads take neighbouring packs, which needs a multiple of the pack at 16-byte boundaries; else
@@ -125,17 +128,22 @@ struct OnlineSum {
 
   template <int N>
   __device__ __forceinline__ void take(const V (&x)[N]) {
+    take(x, [](V distance) { return exp_of(distance); });
+  }
+  // With another exponential function.
+  template <int N, class E>
+  __device__ __forceinline__ void take(const V (&x)[N], const E &exp) {
     V m = x[0];
 #pragma unroll
-    for (int k = 1; k < N; k++) m = x[k] > m ? x[k] : m;
+    for (int k = 1; k < N; k++) m = larger_of(x[k], m);
     if (m > largest) {
-      sum *= exp_of(largest - m);
+      sum *= exp(largest - m);
       largest = m;
     }
     const V shift = finite(largest);
     V s = V(0);
 #pragma unroll
-    for (int k = 0; k < N; k++) s += exp_of(x[k] - shift);
+    for (int k = 0; k < N; k++) s += exp(x[k] - shift);
     sum += s;
   }
   static __device__ __forceinline__ OnlineSum merge(const OnlineSum &a, const OnlineSum &b) {

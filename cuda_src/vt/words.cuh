@@ -22,6 +22,13 @@ struct alignas(16) Words {
   __device__ __forceinline__ static Words load(const T *p) {
     return *reinterpret_cast<const Words *>(p);
   }
+  // To a 16-byte boundary of global memory, in one store: that of a pack may be taken apart.
+  __device__ __forceinline__ void store(T *p) const {
+    static_assert(kCount == 4, "16 bytes");
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(x[0]), "r"(x[1]),
+                 "r"(x[2]), "r"(x[3])
+                 : "memory");
+  }
   // The elements as the compute type V.
   template <class V>
   __device__ __forceinline__ void open(V (&v)[N]) const {

@@ -138,8 +138,8 @@ def test_linear_cross_entropy(driver):
     target = vt.zeros(64, dtype=vt.int64, device="cuda")
     names, loss = launches(driver, lambda: F.linear_cross_entropy(x, w, target))
     assert names.count(PRODUCT) == 3
-    assert names.count("vt_cross_entropy_bf16") == 1
-    assert names.count("vt_cross_entropy_backward_bf16") == 1
+    assert [n for n in names if "cross_entropy" in n] == ["vt_cross_entropy_gradient_bf16"]
+    assert len(names) <= 10
     # The gradients are there already: they are scaled, where the factor is not 1.
     assert gradients(driver, [loss], [x, w]) == ["vt_scale_small_bf16"]
 

@@ -359,38 +359,19 @@ def embedding_with_position(
 # --- linear and cross entropy ----------------------------------------------------------------------------
 
 @kernel(
-    "cross_entropy", surfaces=(), outputs=("result", "lse", "total"),
-    values=("int reduction", "int ignore_index", "float label_smoothing"),
-)
-def cross_entropy_sum(
-    input: Tensor, target: Tensor, weight: Tensor | None, reduction: int, ignore_index: int,
-    label_smoothing: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss of all samples of a half type in float32, and what the gradient needs."""
-
-
-@cross_entropy_sum.prepare
-def _(input, target, weight, reduction, ignore_index, label_smoothing):
-    check_cross_entropy(input, target, weight)
-    return (
-        new_statistic(input, ()), new_statistic(input, tensor_shape(target)),
-        new_statistic(input, ()),
-    )
-
-
-@kernel(
     surfaces=(), mutates=True,
-    values=("int reduction", "int ignore_index", "float label_smoothing"),
+    values=("int gradient", "int ignore_index", "float label_smoothing", "float scale"),
 )
 def cross_entropy_gradient_(
-    input: Tensor, grad_output: Tensor, target: Tensor, lse: Tensor, total: Tensor, reduction: int,
-    ignore_index: int, label_smoothing: float,
+    input: Tensor, target: Tensor, losses: Tensor, total: Tensor | None, gradient: bool,
+    ignore_index: int, label_smoothing: float, scale: float,
 ) -> Tensor:
-    """Writes the gradient of cross_entropy by its input in the place of that."""
+    """Writes the cross entropies of rows of logits to `losses`, in float64. With `gradient`, that of their
+    sum by the logits takes the place of those, times `scale` and divided by `total`, if given."""
 
 
 @cross_entropy_gradient_.prepare
-def _(input, grad_output, target, lse, total, reduction, ignore_index, label_smoothing):
+def _(input, target, losses, total, gradient, ignore_index, label_smoothing, scale):
     pass
 
 

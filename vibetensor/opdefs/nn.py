@@ -223,7 +223,7 @@ def rms_norm(
 # --- losses ----------------------------------------------------------------------------------------------
 
 @kernel(
-    "cross_entropy", surfaces=(), outputs=("result", "lse", "total"), node="CrossEntropy",
+    "cross_entropy", surfaces=(), outputs=("result", "statistics", "total"), node="CrossEntropy",
     differentiable=("input",),
     values=("int reduction", "int ignore_index", "float label_smoothing"),
 )
@@ -231,7 +231,9 @@ def _cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None, reduction: int, ignore_index: int,
     label_smoothing: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss, the log-sum-exp of each sample, and the weight of all counted samples."""
+    """The loss; of each sample the largest logit, then of each the sum of ``exp(logit - largest)``; and the
+    weight of all counted samples. (The logarithm of that sum, rounded beside a large logit, would cost
+    the gradient digits.)"""
 
 
 @_cross_entropy.prepare
@@ -239,14 +241,14 @@ def _(input, target, weight, reduction, ignore_index, label_smoothing):
     check_cross_entropy(input, target, weight)
     return (
         new_empty(input, tensor_shape(target) if reduction == 0 else ()),
-        new_statistic(input, tensor_shape(target)), new_statistic(input, ()),
+        new_statistic(input, (2,) + tensor_shape(target)), new_statistic(input, ()),
     )
 
 
 @_cross_entropy.grad
-def _(grad, input, target, weight, reduction, ignore_index, label_smoothing, lse, total):
+def _(grad, input, target, weight, reduction, ignore_index, label_smoothing, statistics, total):
     return cross_entropy_backward(
-        grad, input, target, weight, lse, total, reduction, ignore_index, label_smoothing
+        grad, input, target, weight, statistics, total, reduction, ignore_index, label_smoothing
     )
 
 
@@ -262,14 +264,16 @@ def _(input, target, weight, reduction, ignore_index, label_smoothing):
     values=("int reduction", "int ignore_index", "float label_smoothing"),
 )
 def cross_entropy_backward(
-    grad_output: Tensor, input: Tensor, target: Tensor, weight: Tensor | None, lse: Tensor,
+    grad_output: Tensor, input: Tensor, target: Tensor, weight: Tensor | None, statistics: Tensor,
     total: Tensor, reduction: int, ignore_index: int, label_smoothing: float,
 ) -> Tensor:
     """The gradient of cross_entropy by its input."""
 
 
 @cross_entropy_backward.prepare
-def _(grad_output, input, target, weight, lse, total, reduction, ignore_index, label_smoothing):
+def _(
+    grad_output, input, target, weight, statistics, total, reduction, ignore_index, label_smoothing
+):
     return tensor_new_like(input, input.dtype)
 
 

@@ -3,7 +3,7 @@ from libc.stdint cimport uint32_t
 
 from vibetensor.core.dtype cimport dtype_name, dtype_scalar_name
 from vibetensor.core.tensor cimport (
-    tensor_new_like, tensor_same_shape, tensor_shape, tensor_wrap_number,
+    tensor_empty, tensor_new_like, tensor_same_shape, tensor_shape, tensor_wrap_number,
 )
 from vibetensor.core.types cimport *
 from vibetensor.ops.autocast cimport *
@@ -294,37 +294,33 @@ cdef int64_t CHUNK_BYTES = 1 << 30
 cdef double HALF_SCALE = 1024
 
 
-cdef Tensor zero_dim(Tensor like, double value):
-    return op_fill_(new_empty(like, ()), tensor_wrap_number(value))
-
-
 cdef tuple chunked(Tensor input, Tensor weight, Tensor bias, Tensor target, bint mean,
                    int64_t ignore_index, double label_smoothing, tuple needs, int64_t chunk,
                    int64_t result_dtype):
     cdef int64_t n = input.sizes[0], start, rows
-    cdef int64_t reduction = 1 if mean else 2
-    cdef int dtype = VT_F64 if input.dtype == VT_F64 else VT_F32
-    cdef Tensor logits, x, t, loss, count, lse, one, part, by_bias = None
+    cdef double scale = HALF_SCALE if input.dtype == VT_F16 else 1
+    cdef bint gradient = needs[0] or needs[1] or needs[2]
+    cdef Tensor logits, x, t, losses, loss, count = None, by_bias = None
     cdef Tensor by_input = new_empty(input, tensor_shape(input)) if needs[0] else None
     cdef Tensor by_weight = new_empty(weight, tensor_shape(weight)) if needs[1] else None
-    one = zero_dim(input, HALF_SCALE if input.dtype == VT_F16 else 1)
-    loss = new_zeros(new_statistic(input, ()), ())
+    losses = tensor_empty((n,), VT_F64, input.device_type, input.device_index)
     if n == 0 and by_weight is not None:
         by_weight = new_zeros(weight, tensor_shape(weight))
     if needs[2]:
         by_bias = new_zeros(new_statistic(input, ()), tensor_shape(bias))
-    count = op_sum(op_ne(target, tensor_wrap_number(ignore_index)), None, False, dtype)
+    if mean:
+        count = op_sum(
+            op_ne(target, tensor_wrap_number(ignore_index)), None, False,
+            VT_F64 if input.dtype == VT_F64 else VT_F32,
+        )
     for start in range(0, n, chunk):
         rows = min(chunk, n - start)
         x, t = op_narrow(input, 0, start, rows), op_narrow(target, 0, start, rows)
         logits = None  # its memory is that of the next one
         logits = op__linear(x, weight, bias)
-        part, lse, _ = op_cross_entropy_sum(logits, t, None, 2, ignore_index, label_smoothing)
-        loss = op_add(loss, part, 1)
-        if not (needs[0] or needs[1] or needs[2]):
-            continue
         op_cross_entropy_gradient_(
-            logits, one, t, lse, count, reduction, ignore_index, label_smoothing
+            logits, t, op_narrow(losses, 0, start, rows), count, gradient, ignore_index,
+            label_smoothing, scale,
         )
         if needs[0]:
             op__addmm_into_(op_narrow(by_input, 0, start, rows), logits, weight, 0, 1)
@@ -332,6 +328,7 @@ cdef tuple chunked(Tensor input, Tensor weight, Tensor bias, Tensor target, bint
             op__addmm_into_(by_weight, op_transpose(logits, 0, 1), x, 1 if start > 0 else 0, 1)
         if needs[2]:
             by_bias = op_add(by_bias, op_sum(logits, 0, False, -1), 1)
+    loss = op_sum(losses, None, False, -1)
     if mean:
         loss = loss / count
     return (

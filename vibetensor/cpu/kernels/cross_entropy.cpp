@@ -42,21 +42,22 @@ struct Forward {
 
   const Options<V> &options;
   const int64_t classes, stride;
-  T *const losses;  // per sample, or null
-  V *const lse;     // log of the sum of exponentials, per sample
+  T *const losses;              // per sample, or null
+  V *const maxima, *const sum;  // the largest logit and the sum of exp(logit - largest), per sample
 
-  VT_INLINE void finish(int64_t index, V loss, V log_sum_exp, V weight, LossSums &sums) const {
-    lse[index] = log_sum_exp;
+  VT_INLINE void finish(int64_t index, V loss, V m, V s, V weight, LossSums &sums) const {
+    maxima[index] = m;
+    sum[index] = s;
     if (losses) losses[index] = static_cast<T>(loss);
     sums.loss += loss;
     sums.weight += weight;
   }
 
   void row(const T *x, int64_t t, int64_t index, V *room, LossSums &sums) const {
-    if (t == options.ignore) return finish(index, V(0), V(0), V(0), sums);
+    if (t == options.ignore) return finish(index, V(0), V(0), V(1), V(0), sums);
     const V *p = row_as_acc(x, stride, classes, room);
     const V m = row_max(p, classes);
-    const V log_sum = vlog(sum_exp<false, V>(p, nullptr, classes, m));
+    const V s = sum_exp<false, V>(p, nullptr, classes, m);
     V spread = V(0);
     if (options.smoothing != V(0)) {
       if (options.weight) {
@@ -67,7 +68,7 @@ struct Forward {
       }
     }
     const V w = options.weight_of(t);
-    finish(index, options.loss(classes, w, p[t] - m, log_sum, spread), m + log_sum, w, sums);
+    finish(index, options.loss(classes, w, p[t] - m, vlog(s), spread), m, s, w, sums);
   }
 
   // Up to kTile samples side by side.
@@ -81,13 +82,9 @@ struct Forward {
     } else {
       for (int64_t r = 0; r < classes; r++) load_row(room + r * cols, x + r * stride, 1, cols);
     }
-    alignas(64) V m[kTile], log_sum[kTile], spread[kTile];
+    alignas(64) V m[kTile], s[kTile], spread[kTile] = {};
     column_max(p, step, classes, cols, m);
-    column_sum_exp<false, V>(p, step, nullptr, 0, classes, cols, m, log_sum);
-    for (int64_t c = 0; c < cols; c++) {
-      log_sum[c] = vlog(log_sum[c]);
-      spread[c] = V(0);
-    }
+    column_sum_exp<false, V>(p, step, nullptr, 0, classes, cols, m, s);
     for (int64_t r = 0; r < (options.smoothing != V(0) ? classes : 0); r++) {
       const V w = options.weight_of(r);
 #pragma omp simd
@@ -96,17 +93,17 @@ struct Forward {
     for (int64_t c = 0; c < cols; c++) {
       const int64_t k = t[c * t_stride];
       if (k == options.ignore) {
-        finish(index + c, V(0), V(0), V(0), sums);
+        finish(index + c, V(0), V(0), V(1), V(0), sums);
         continue;
       }
       const V w = options.weight_of(k);
-      const V loss = options.loss(classes, w, p[k * step + c] - m[c], log_sum[c], spread[c]);
-      finish(index + c, loss, m[c] + log_sum[c], w, sums);
+      const V loss = options.loss(classes, w, p[k * step + c] - m[c], vlog(s[c]), spread[c]);
+      finish(index + c, loss, m[c], s[c], w, sums);
     }
   }
 };
 
-// dx[c] = p[c] all - w[c] uniform, less `target` at the target class; p = softmax(x).
+// dx[c] = exp(x[c] - largest) all - w[c] uniform, less `target` at the target class.
 template <class T>
 struct Backward {
   using V = acc_t<T>;
@@ -118,20 +115,20 @@ struct Backward {
   struct Factors {
     V all, uniform, target;
   };
-  VT_INLINE Factors factors(int64_t t, V grad) const {
+  VT_INLINE Factors factors(int64_t t, V grad, V sum) const {
     if (t == options.ignore) return {V(0), V(0), V(0)};
     const V target = grad * options.weight_of(t) * (V(1) - options.smoothing);
     const V uniform = grad * options.smoothing / static_cast<V>(classes);
-    return {target + uniform * options.weight_sum, uniform, target};
+    return {(target + uniform * options.weight_sum) / sum, uniform, target};
   }
 
   // `room` holds two rows.
-  void row(const T *x, int64_t t, V grad, V lse, T *out, V *room) const {
+  void row(const T *x, int64_t t, V grad, V largest, V sum, T *out, V *room) const {
     if (t == options.ignore) {
       for (int64_t i = 0; i < classes; i++) out[i * out_stride] = T(0);
       return;
     }
-    const Factors f = factors(t, grad);
+    const Factors f = factors(t, grad, sum);
     const V *p = row_as_acc(x, stride, classes, room);
     V *q = room + classes;
     if constexpr (kInPlace) {
@@ -140,23 +137,23 @@ struct Backward {
     const V all = f.all, uniform = f.uniform;
     if (options.weight && uniform != V(0)) {
       row_map(
-          q, classes, [=](auto v, auto w) { return exp_small<V>(v - lse) * all - w * uniform; }, p,
-          options.weight);
+          q, classes, [=](auto v, auto w) { return exp_small<V>(v - largest) * all - w * uniform; },
+          p, options.weight);
     } else {
-      row_map(q, classes, [=](auto v) { return exp_small<V>(v - lse) * all - uniform; }, p);
+      row_map(q, classes, [=](auto v) { return exp_small<V>(v - largest) * all - uniform; }, p);
     }
     q[t] -= f.target;
     if (reinterpret_cast<T *>(q) != out) store_row(out, out_stride, q, classes);
   }
 
   // Up to kTile samples side by side; `room` holds one row of them.
-  void tile(const T *x, const int64_t *t, int64_t t_stride, const V *grad, const V *lse, T *out,
-            int64_t cols, V *room) const {
+  void tile(const T *x, const int64_t *t, int64_t t_stride, const V *grad, const V *largest,
+            const V *sum, T *out, int64_t cols, V *room) const {
     alignas(64) V all[kTile], uniform[kTile], target[kTile];
     alignas(64) int32_t at[kTile];
     for (int64_t c = 0; c < cols; c++) {
       const int64_t k = t[c * t_stride];
-      const Factors f = factors(k, grad[c]);
+      const Factors f = factors(k, grad[c], sum[c]);
       all[c] = f.all;
       uniform[c] = f.uniform;
       target[c] = f.target;
@@ -169,7 +166,7 @@ struct Backward {
       if constexpr (kInPlace) q = out + r * out_stride;
 #pragma omp simd
       for (int64_t c = 0; c < cols; c++) {
-        const V e = exp_small(p[c] - lse[c]) * all[c] - w * uniform[c];
+        const V e = exp_small(p[c] - largest[c]) * all[c] - w * uniform[c];
         // An ignored sample gives zero whatever its logits are.
         q[c] = at[c] < 0 ? V(0) : at[c] == r ? e - target[c] : e;
       }
@@ -191,8 +188,9 @@ vt_status forward(const vt_array *a, const vt_value *v, vt_context *ctx) {
   const Scratch<V, kInline> weights(classes);
   if (!weights.ok()) return VT_ERROR_OUT_OF_MEMORY;
   const Options<V> options(a[2], weights.data(), classes, v);
-  const Forward<T> op = {options, classes, samples.stride[0],
-                         reduction == kReductionNone ? data_of<T>(out) : nullptr, data_of<V>(a[4])};
+  const Forward<T> op = {options,           classes,
+                         samples.stride[0], reduction == kReductionNone ? data_of<T>(out) : nullptr,
+                         data_of<V>(a[4]),  data_of<V>(a[4]) + samples.count};
   const bool tiled = samples.side_by_side;
   const bool copies = !op.kInPlace || (!tiled && op.stride != 1);
   const int64_t room_size = copies ? classes * (tiled ? kTile : 1) : 0;
@@ -250,7 +248,7 @@ vt_status backward(const vt_array *a, const vt_value *v) {
       for_samples(samples.count, classes, &unused, [&](int64_t begin, int64_t end, LossSums &) {
         const Scratch<V, kInline> room(room_size);
         if (!room.ok()) return false;
-        const V *lse = data_of<const V>(a[4]) + begin;
+        const V *m = data_of<const V>(a[4]) + begin, *sum = m + samples.count;
         for_runs(samples.layout, begin, end, [&](const int64_t *offset, int64_t count) {
           const T *x = data_of<const T>(input) + offset[0];
           T *y = data_of<T>(out) + offset[1];
@@ -260,31 +258,67 @@ vt_status backward(const vt_array *a, const vt_value *v) {
               const int64_t cols = min_of(count - i, kTile);
               V g[kTile];
               for (int64_t c = 0; c < cols; c++) g[c] = scale.at(offset[3] + (i + c) * step[3]);
-              op.tile(x + i, t + i * step[2], step[2], g, lse + i, y + i, cols, room.data());
+              op.tile(x + i, t + i * step[2], step[2], g, m + i, sum + i, y + i, cols, room.data());
             } else {
-              op.row(x + i * step[0], t[i * step[2]], scale.at(offset[3] + i * step[3]), lse[i],
-                     y + i * step[1], room.data());
+              op.row(x + i * step[0], t[i * step[2]], scale.at(offset[3] + i * step[3]), m[i],
+                     sum[i], y + i * step[1], room.data());
             }
           }
-          lse += count;
+          m += count;
+          sum += count;
         });
         return true;
       });
   return ok ? VT_OK : VT_ERROR_OUT_OF_MEMORY;
 }
 
+// Rows of logits, whose gradient takes their place.
+template <class T>
+vt_status in_place(const vt_array *a, const vt_value *v, vt_context *ctx) {
+  using V = acc_t<T>;
+  const vt_array &logits = a[0], &target = a[1];
+  const vt_status status = check_targets(target, logits, v[1].i, ctx);
+  if (status != VT_OK || target.numel == 0) return status;
+  const int64_t rows = logits.sizes[0], classes = logits.sizes[1];
+  const Options<V> options({}, nullptr, classes, v);
+  const Scratch<V, kInline> statistics(2 * rows);
+  if (!statistics.ok()) return VT_ERROR_OUT_OF_MEMORY;
+  V *const m = statistics.data(), *const sum = m + rows;
+  const Forward<T> forward = {options, classes, 1, nullptr, m, sum};
+  const Backward<T> backward = {options, classes, 1, 1};
+  V grad = static_cast<V>(v[3].re);
+  if (given(a[3])) grad /= *data_of<const V>(a[3]);
+  const int64_t room_size = is_same<T, V>::value ? 0 : 2 * classes;
+  LossSums unused;
+  const bool ok = for_samples(rows, classes, &unused, [&](int64_t begin, int64_t end, LossSums &) {
+    const Scratch<V, kInline> room(room_size);
+    if (!room.ok()) return false;
+    for (int64_t i = begin; i < end; i++) {
+      T *const x = data_of<T>(logits) + i * classes;
+      const int64_t t = data_of<const int64_t>(target)[i * target.strides[0]];
+      LossSums loss;
+      forward.row(x, t, i, room.data(), loss);
+      data_of<double>(a[2])[i] = loss.loss;
+      if (v[0].i) backward.row(x, t, grad, m[i], sum[i], x, room.data());
+    }
+    return true;
+  });
+  return ok ? VT_OK : VT_ERROR_OUT_OF_MEMORY;
+}
+
 }  // namespace
 
-// arrays: input, target (int64), weight?, then out, lse, total_weight. values: reduction,
-// ignore_index, label_smoothing. `lse` (contiguous, one per sample) and `total_weight` (one) have
-// the compute type: float, or double for double. `out` is contiguous.
+// arrays: input, target (int64), weight?, then out, statistics, total_weight. values: reduction,
+// ignore_index, label_smoothing. `statistics` (the largest logit of each sample, then the sum of
+// exp(logit - largest) of each) and `total_weight` (one) have the compute type: float, or double for
+// double. `out` is contiguous.
 vt_status cross_entropy_cpu(const vt_array *a, const vt_value *v, vt_context *ctx) {
   if (a[1].dtype != VT_I64) return VT_ERROR_DTYPE;
   return dispatch<kFloating>(
       a[0].dtype, [&](auto tag) { return forward<typename decltype(tag)::type>(a, v, ctx); });
 }
 
-// arrays: grad, input, target, weight?, lse, total_weight, then grad_input. values: as the
+// arrays: grad, input, target, weight?, statistics, total_weight, then grad_input. values: as the
 // forward's.
 vt_status cross_entropy_backward_cpu(const vt_array *a, const vt_value *v, vt_context *) {
   if (a[2].dtype != VT_I64 || a[0].dtype != a[1].dtype) return VT_ERROR_DTYPE;
@@ -292,12 +326,13 @@ vt_status cross_entropy_backward_cpu(const vt_array *a, const vt_value *v, vt_co
       a[1].dtype, [&](auto tag) { return backward<typename decltype(tag)::type>(a, v); });
 }
 
-// arrays: logits, grad, target, lse, total_weight. The gradient by the logits takes their place. values: as
-// the forward's.
+// arrays: logits (contiguous rows), target, losses (contiguous, float64), total?. values: gradient,
+// ignore_index, label_smoothing, scale. The losses of the rows; with `gradient`, that of `scale` times
+// their sum takes the place of the logits, divided by `total`, of the compute type, if that is given.
 vt_status cross_entropy_gradient_cpu(const vt_array *a, const vt_value *v, vt_context *ctx) {
-  constexpr vt_array kNoWeight = {nullptr, nullptr, nullptr, 0, -1, 0, 0, 0, 0};
-  const vt_array arrays[] = {a[1], a[0], a[2], kNoWeight, a[3], a[4], a[0]};
-  return cross_entropy_backward_cpu(arrays, v, ctx);
+  if (a[1].dtype != VT_I64 || a[2].dtype != VT_F64) return VT_ERROR_DTYPE;
+  return dispatch<kFloating>(
+      a[0].dtype, [&](auto tag) { return in_place<typename decltype(tag)::type>(a, v, ctx); });
 }
 
 }  // namespace VT_NS

@@ -12,10 +12,12 @@ using vt::CrossEntropyArgs;
 using vt::CrossEntropyBackwardArgs;
 using vt::CrossEntropyFinishArgs;
 using vt::CrossEntropyOptions;
+using vt::CrossEntropyRowsArgs;
 
 KernelSet forward_kernels("cross_entropy", "vt_cross_entropy");
 KernelSet finish_kernels("cross_entropy", "vt_cross_entropy_finish");
 KernelSet backward_kernels("cross_entropy", "vt_cross_entropy_backward");
+KernelSet gradient_kernels("cross_entropy", "vt_cross_entropy_gradient");
 KernelSet weight_kernels("cross_entropy", "vt_class_weights");
 
 enum Reduction { kReductionNone = 0, kReductionMean = 1, kReductionSum = 2 };
@@ -105,10 +107,30 @@ class ClassWeights {
   Scratch room_;
 };
 
-CrossEntropyOptions options(const ClassWeights &weights, const vt_array &input, const vt_value *v,
+// The groups that replace rows of logits by their gradient, and how many packs of a row stay in shared
+// memory. Where two rows have room on an SM one is read while the other is written; a longer one gets all.
+struct RowGroups {
+  unsigned x, y;
+  int64_t kept;
+  RowGroups(int64_t classes, int bytes, const vt_context *ctx) {
+    constexpr int64_t kReserved = 2048;  // of each block: static variables, and the driver's share
+    const Properties &device = properties(ctx);
+    const int64_t packs = classes * bytes / 16;
+    const int64_t shared = device.max_shared_per_sm / 2 - kReserved;
+    const bool beside = packs * 16 <= shared;
+    const int64_t room = beside ? shared : device.max_shared_per_block_optin - kReserved;
+    const int64_t wanted = power_of_two_from(div_up(classes, 16));
+    const int64_t most = beside ? vt::kCrossEntropyThreads : vt::cross_entropy_long(bytes);
+    x = static_cast<unsigned>(clamp(wanted, 1, most));
+    y = x < 256 ? 256 / x : 1;
+    kept = packs * 16 <= room ? packs : room / 16;  // rows of several groups are short
+  }
+};
+
+CrossEntropyOptions options(const void *weights, const vt_array &input, const vt_value *v,
                             vt_context *ctx) {
   CrossEntropyOptions o = {};
-  o.weight = weights.data();
+  o.weight = weights;
   o.ignore = v[1].i;
   o.smoothing = v[2].re;
   o.sink = {index_error_slot(ctx), ctx->op, class_dim(input)};
@@ -124,6 +146,11 @@ void set_line(vt::Lines<N> *lines, int k, const Samples &s) {
 
 bool is_weight(const vt_array &a) { return !a.data || in_set(kFloatingSet, a.dtype); }
 
+// The second half of a contiguous array.
+char *half_of(const vt_array &a) {
+  return static_cast<char *>(a.data) + a.numel / 2 * element_size(a.dtype);
+}
+
 vt_status finish(vt_context *ctx, int dtype, const CrossEntropyFinishArgs &args) {
   return launch(ctx, finish_kernels[dtype], {1}, {vt::kCrossEntropyFinish}, 0, args);
 }
@@ -136,9 +163,9 @@ using namespace vt_cuda;
 
 extern "C" {
 
-// arrays: input, target (int64), weight?, then out, lse, total_weight. values: reduction,
-// ignore_index, label_smoothing. `lse` (contiguous, one per sample) and `total_weight` (one) have the
-// compute type; `out` is contiguous, and may have that type too where it is one number.
+// arrays: input, target (int64), weight?, then out, statistics, total_weight. values: reduction,
+// ignore_index, label_smoothing. `statistics` (the largest logit of each sample, then the sum of
+// exp(logit - largest) of each) and `total_weight` (one) have the compute type; `out` is contiguous.
 vt_status cross_entropy_cuda(const vt_array *a, const vt_value *v, vt_context *ctx) {
   const vt_array &input = a[0], &out = a[3];
   const int dtype = input.dtype;
@@ -150,7 +177,7 @@ vt_status cross_entropy_cuda(const vt_array *a, const vt_value *v, vt_context *c
   f.total = a[5].data;
   f.out = reduction == kReductionNone ? nullptr : out.data;
   f.mean = reduction == kReductionMean;
-  const int64_t count = a[4].numel;
+  const int64_t count = a[1].numel;
   if (count == 0) return finish(ctx, out.dtype, f);
 
   Samples x(ctx, input, true, Contiguous::kRead), target(ctx, a[1], false, Contiguous::kRead);
@@ -166,13 +193,14 @@ vt_status cross_entropy_cuda(const vt_array *a, const vt_value *v, vt_context *c
   args.x = x.data();
   args.target = target.values();
   args.losses = reduction == kReductionNone ? out.data : nullptr;
-  args.lse = a[4].data;
+  args.largest = a[4].data;
+  args.sum = half_of(a[4]);
   args.partial = partial.as<char>();
   args.lines.count = count;
   args.lines.n = classes;
   args.lines.inner = x.inner;
   set_line(&args.lines, 0, x);
-  args.options = options(weights, input, v, ctx);
+  args.options = options(weights.data(), input, v, ctx);
   const vt_status status =
       launch(ctx, forward_kernels[dtype], blocks_for(count, g.y), {g.x, g.y}, 0, args);
   if (status != VT_OK) return status;
@@ -181,7 +209,7 @@ vt_status cross_entropy_cuda(const vt_array *a, const vt_value *v, vt_context *c
   return finish(ctx, out.dtype, f);
 }
 
-// arrays: grad, input, target, weight?, lse, total_weight, then grad_input. values: as the
+// arrays: grad, input, target, weight?, statistics, total_weight, then grad_input. values: as the
 // forward's.
 vt_status cross_entropy_backward_cuda(const vt_array *a, const vt_value *v, vt_context *ctx) {
   const vt_array &grad = a[0], &input = a[1], &out = a[6];
@@ -204,7 +232,8 @@ vt_status cross_entropy_backward_cuda(const vt_array *a, const vt_value *v, vt_c
   args.grad = g.values();
   args.x = x.data();
   args.target = target.values();
-  args.lse = a[4].data;
+  args.largest = a[4].data;
+  args.sum = half_of(a[4]);
   args.total = reduction == kReductionMean ? a[5].data : nullptr;
   args.dx = dx.data();
   args.lines.count = x.outer * x.inner;
@@ -212,7 +241,7 @@ vt_status cross_entropy_backward_cuda(const vt_array *a, const vt_value *v, vt_c
   args.lines.inner = x.inner;
   set_line(&args.lines, 0, x);
   set_line(&args.lines, 1, dx);
-  args.options = options(weights, input, v, ctx);
+  args.options = options(weights.data(), input, v, ctx);
   const Groups groups(args.lines.count, classes, x.class_stride != 1, ctx);
   const vt_status status =
       launch(ctx, backward_kernels[dtype], blocks_for(args.lines.count, groups.y),
@@ -220,12 +249,30 @@ vt_status cross_entropy_backward_cuda(const vt_array *a, const vt_value *v, vt_c
   return status == VT_OK ? dx.finish() : status;
 }
 
-// arrays: logits, grad, target, lse, total_weight. The gradient by the logits takes their place. values: as
-// the forward's.
+// arrays: logits (contiguous rows), target, losses (contiguous, float64), total?. values: gradient, ignore_index,
+// label_smoothing, scale. The losses of the rows; with `gradient`, that of `scale` times their sum takes the place
+// of the logits, divided by `total`, of the compute type, if that is given.
 vt_status cross_entropy_gradient_cuda(const vt_array *a, const vt_value *v, vt_context *ctx) {
-  constexpr vt_array kNoWeight = {nullptr, nullptr, nullptr, 0, -1, 0, 0, 0, 0};
-  const vt_array arrays[] = {a[1], a[0], a[2], kNoWeight, a[3], a[4], a[0]};
-  return cross_entropy_backward_cuda(arrays, v, ctx);
+  const vt_array &logits = a[0], &target = a[1];
+  const int dtype = logits.dtype, bytes = element_size(dtype);
+  if (target.dtype != VT_I64 || !in_set(kFloatingSet, dtype) || a[2].dtype != VT_F64) {
+    return VT_ERROR_DTYPE;
+  }
+  if (target.numel == 0) return VT_OK;
+  CrossEntropyRowsArgs args = {};
+  args.x = logits.data;
+  args.target = {target.data, target.strides[0], 0};
+  args.losses = a[2].data;
+  args.total = a[3].data;
+  args.rows = logits.sizes[0];
+  args.classes = logits.sizes[1];
+  args.gradient = v[0].i != 0;
+  args.scale = v[3].re;
+  args.options = options(nullptr, logits, v, ctx);
+  const RowGroups g(args.classes, bytes, ctx);
+  args.kept = g.kept;
+  return launch(ctx, gradient_kernels[dtype], blocks_for(args.rows, g.y), {g.x, g.y},
+                static_cast<unsigned>(g.kept * g.y * 16), args);
 }
 
 }  // extern "C"
