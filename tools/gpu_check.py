@@ -60,7 +60,7 @@ def sanitizer(tool: str) -> list[str]:
         tool,
         "--error-exitcode",
         "9",
-        *pytest("-m", "sanitizer", "tests/cuda"),
+        *pytest("-m", "sanitizer", "tests"),
     ]
 
 

@@ -323,6 +323,42 @@ def test_error_is_not_much_above_pytorchs(device, dtype, causal, size):
 
 
 @pytest.mark.gpu
+@pytest.mark.sanitizer
+@pytest.mark.parametrize("dim", [64, 128])
+@pytest.mark.parametrize(
+    ("heads", "queries", "keys", "causal", "dropout"),
+    [
+        (2, 777, 777, True, 0.0),  # these two by the kernels for Hopper, where it is one
+        (1, 1001, 1001, False, 0.0),
+        (2, 1, 777, False, 0.0),
+        (1, 65, 333, True, 0.0),
+        (2, 77, 77, True, 0.1),
+        (1, 333, 333, False, 0.1),
+    ],
+)
+def test_odd_lengths(device, dim, heads, queries, keys, causal, dropout):
+    """Under compute-sanitizer as well: nothing is read or written beyond the last row."""
+    torch.manual_seed(0)
+    tensors = make((1, 2, heads, queries, keys, dim), torch.bfloat16)
+    leaves = [t.double().requires_grad_() for t in tensors]
+    generator = vt.Generator("cuda").manual_seed(3)
+    factors = dropped(1, 2, queries, keys) if dropout else None
+    high = queries - keys if causal else UNBOUNDED
+    expected, _ = reference(*leaves, factors=factors, high=high)
+    grad = torch.randn_like(tensors[0])
+    expected.backward(grad.double())
+    mine = [ours(t, True) for t in tensors]
+    out, _ = attention(
+        *mine, is_causal=causal, dropout_p=0.3 if dropout else 0.0, enable_gqa=True,
+        generator=generator,
+    )  # fmt: skip
+    out.backward(ours(grad))
+    assert error(out, expected.detach()) <= TOLERANCE["bfloat16"]
+    for a, b in zip(mine, leaves, strict=True):
+        assert error(a.grad, b.grad) <= 2 * TOLERANCE["bfloat16"]
+
+
+@pytest.mark.gpu
 def test_gradients_are_the_same_bits_at_every_run(device):
     torch.manual_seed(0)
     tensors = make((2, 4, 2, 300, 300, 64), torch.bfloat16)
