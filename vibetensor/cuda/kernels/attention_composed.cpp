@@ -337,7 +337,7 @@ vt_status attention_composed_backward(const vt_array *arrays, const vt_value *va
     vt_attention_grad_mask grad_mask = {};
     if (given(to_mask)) {
       grad_mask.data = to_mask.data;
-      for (int i = 0; i < 4; i++) grad_mask.stride[i] = to_mask.sizes[i] == 1 ? 0 : mask.strides[i];
+      for (int i = 0; i < 4; i++) grad_mask.stride[i] = to_mask.strides[i];
     }
     status = in_parts(s, kLimit, [&](const Part &part) {
       const bool add = part.row > 0;  // to what other rows of the unit gave
