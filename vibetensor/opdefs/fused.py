@@ -394,18 +394,22 @@ def _(input, mat1, mat2, beta, alpha):
 def _linear_cross_entropy(
     input: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, mean: bool,
     ignore_index: int, label_smoothing: float, needs: list[int], chunk: int, dtype: int,
+    weight_dtype: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The loss, of `dtype`, and already its gradients by input, weight and bias, formed for `chunk` rows
-    at a time (None where not needed)."""
+    """The loss, of `dtype`, and already its gradients by input, weight (of `weight_dtype`) and bias, formed
+    for `chunk` rows at a time (None where not needed)."""
 
 
 @_linear_cross_entropy.grad
-def _(grad, grad_input, grad_weight, grad_bias):
-    return scaled_gradients(grad, grad_input, grad_weight, grad_bias)
+def _(grad, grad_input, grad_weight, grad_bias, kind="input.dtype"):
+    return scaled_gradients(grad, grad_input, grad_weight, grad_bias, kind)
 
 
 @_linear_cross_entropy.reference
-def _(input, weight, bias, target, mean, ignore_index, label_smoothing, needs, chunk, dtype):
+def _(
+    input, weight, bias, target, mean, ignore_index, label_smoothing, needs, chunk, dtype,
+    weight_dtype,
+):
     logits = to_dtype(_linear(input, weight, bias), dtype)
     return _cross_entropy(
         logits, target, None, 1 if mean else 2, ignore_index, label_smoothing

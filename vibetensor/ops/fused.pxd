@@ -36,8 +36,10 @@ cdef Tensor embedding_with_position_composite(Tensor input, Tensor weight, Tenso
 # --- linear and cross entropy ---
 cdef tuple manual__linear_cross_entropy(Tensor input, Tensor weight, Tensor bias, Tensor target,
                                         bint mean, int64_t ignore_index, double label_smoothing,
-                                        tuple needs, int64_t chunk, int64_t dtype)
-cdef tuple scaled_gradients(Tensor grad, Tensor grad_input, Tensor grad_weight, Tensor grad_bias)
+                                        tuple needs, int64_t chunk, int64_t dtype,
+                                        int64_t weight_dtype)
+cdef tuple scaled_gradients(Tensor grad, Tensor grad_input, Tensor grad_weight, Tensor grad_bias,
+                            int dtype)
 cdef Tensor linear_cross_entropy_composite(Tensor input, Tensor linear_weight, Tensor target,
                                            Tensor linear_bias, Tensor weight, object reduction,
                                            object ignore_index, double label_smoothing)

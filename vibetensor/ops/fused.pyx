@@ -9,14 +9,14 @@ from vibetensor.core.types cimport *
 from vibetensor.ops.autocast cimport *
 from vibetensor.ops.checks cimport (
     PHILOX_UNIFORM, check_embedding, check_floating, check_linear, check_normalized, default_epsilon,
-    new_empty, new_statistic, new_zeros, philox,
+    new_dtype, new_empty, new_statistic, new_zeros, philox,
 )
 from vibetensor.ops.composites cimport (
     dropout_composite, embedding_composite, linear_composite, rms_norm_composite,
 )
 from vibetensor.ops.entries cimport *
 from vibetensor.ops.formulas cimport affine, parameter_gradients, trailing_dims
-from vibetensor.ops.support cimport any_needs_grad
+from vibetensor.ops.support cimport any_needs_grad, gradient_dtype
 
 # What operators do inside an operator is neither recorded nor cast.
 cdef uint32_t ABOVE_BACKENDS = KEYS_AUTOGRAD | 1 << VT_KEY_AUTOCAST
@@ -296,16 +296,18 @@ cdef double HALF_SCALE = 1024
 
 cdef tuple chunked(Tensor input, Tensor weight, Tensor bias, Tensor target, bint mean,
                    int64_t ignore_index, double label_smoothing, tuple needs, int64_t chunk,
-                   int64_t result_dtype):
+                   int64_t result_dtype, int weight_dtype):
     cdef int64_t n = input.sizes[0], start, rows
     cdef double scale = HALF_SCALE if input.dtype == VT_F16 else 1
     cdef bint gradient = needs[0] or needs[1] or needs[2]
     cdef Tensor logits, x, t, losses, loss, count = None, by_bias = None
     cdef Tensor by_input = new_empty(input, tensor_shape(input)) if needs[0] else None
-    cdef Tensor by_weight = new_empty(weight, tensor_shape(weight)) if needs[1] else None
+    cdef Tensor by_weight = None
     losses = tensor_empty((n,), VT_F64, input.device_type, input.device_index)
-    if n == 0 and by_weight is not None:
-        by_weight = new_zeros(weight, tensor_shape(weight))
+    if needs[1]:
+        by_weight = new_dtype(weight, tensor_shape(weight), weight_dtype)
+        if n == 0:
+            op_zero_(by_weight)
     if needs[2]:
         by_bias = new_zeros(new_statistic(input, ()), tensor_shape(bias))
     if mean:
@@ -339,21 +341,24 @@ cdef tuple chunked(Tensor input, Tensor weight, Tensor bias, Tensor target, bint
 
 cdef tuple manual__linear_cross_entropy(Tensor input, Tensor weight, Tensor bias, Tensor target,
                                         bint mean, int64_t ignore_index, double label_smoothing,
-                                        tuple needs, int64_t chunk, int64_t dtype):
+                                        tuple needs, int64_t chunk, int64_t dtype,
+                                        int64_t weight_dtype):
     cdef uint32_t excluded = vt_tls.excluded
     vt_tls.excluded |= ABOVE_BACKENDS
     try:
         return chunked(
-            input, weight, bias, target, mean, ignore_index, label_smoothing, needs, chunk, dtype
+            input, weight, bias, target, mean, ignore_index, label_smoothing, needs, chunk, dtype,
+            <int>weight_dtype,
         )
     finally:
         vt_tls.excluded = excluded
 
 
-cdef tuple scaled_gradients(Tensor grad, Tensor grad_input, Tensor grad_weight, Tensor grad_bias):
+cdef tuple scaled_gradients(Tensor grad, Tensor grad_input, Tensor grad_weight, Tensor grad_bias,
+                            int dtype):
     """In place, where nobody will come back for them; a factor of 1 writes nothing."""
     every = (grad_input, grad_weight, grad_bias)
-    if VT_F16 in [(<Tensor>t).dtype for t in every if t is not None]:
+    if dtype == VT_F16:
         grad = op_to_dtype(grad, VT_F32) * (1 / HALF_SCALE)
     if vt_tls.retaining:
         return tuple([None if t is None else op_mul(<Tensor>t, grad) for t in every])
@@ -366,6 +371,7 @@ cdef Tensor linear_cross_entropy_of(Tensor input, Tensor linear_weight, Tensor t
                                     int64_t ignored, double label_smoothing, int dtype):
     """With a loss of `dtype`."""
     cdef int64_t rows, chunks, bytes
+    cdef int weight_dtype
     if (
         input.ndim != 2 or not plain_layer(input, linear_weight, linear_bias) or weight is not None
         or reduction not in ("mean", "sum") or target.ndim != 1 or target.dtype != VT_I64
@@ -387,9 +393,13 @@ cdef Tensor linear_cross_entropy_of(Tensor input, Tensor linear_weight, Tensor t
     bytes = rows * linear_weight.sizes[0] * (8 if input.dtype == VT_F64 else 4 if input.dtype == VT_F32 else 2)
     chunks = max(1, (bytes + CHUNK_BYTES - 1) // CHUNK_BYTES)
     needs = tuple([t is not None and records((t,)) for t in (input, linear_weight, linear_bias)])
+    weight_dtype = linear_weight.dtype
+    if linear_weight.device_type == VT_CUDA and is_half(weight_dtype):
+        # The sums over the chunks are not rounded where autocast takes them as they are.
+        weight_dtype = VT_F32 if gradient_dtype(linear_weight) == VT_F32 else weight_dtype
     return <Tensor>op__linear_cross_entropy(
         input, linear_weight, linear_bias, target, reduction == "mean", ignored, label_smoothing, needs,
-        max(1, (rows + chunks - 1) // chunks), dtype,
+        max(1, (rows + chunks - 1) // chunks), dtype, weight_dtype,
     )[0]
 
 

@@ -38,6 +38,8 @@ cdef int put_gradients(Node node, PyObject** out, object grads) except -1
 cdef tuple edge_shape(Node node, int i)
 # The dtype that a gradient gets where an edge leads; -1 for an edge that leads nowhere.
 cdef int edge_dtype(Node node, int i) noexcept
+# The dtype that a gradient of `t` gets.
+cdef int gradient_dtype(Tensor t) noexcept
 
 # Raises where in-place writes are forbidden whatever autograd says.
 cdef int begin_write(Tensor t) except -1

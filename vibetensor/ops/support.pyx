@@ -70,6 +70,12 @@ cdef int edge_dtype(Node node, int i) noexcept:
     return (<Node>target).metas[node.edges[i].input_nr].dtype
 
 
+cdef int gradient_dtype(Tensor t) noexcept:
+    if t.grad_fn is NULL:
+        return t.dtype
+    return (<Node>t.grad_fn).metas[t.output_nr].dtype
+
+
 cdef int begin_write(Tensor t) except -1:
     if t.flags & F_INFERENCE and not vt_tls.inference:
         raise RuntimeError(

@@ -16,7 +16,8 @@ Matrices matrices_of(const vt_array &x) {
 Product product_of(const vt_array &a, const vt_array &b, const vt_array &out) {
   const int d = out.ndim - 2;
   Product p;
-  p.dtype = p.out_dtype = out.dtype;
+  p.dtype = a.dtype;
+  p.out_dtype = out.dtype;
   if (d > 0) {
     p.batch = out.sizes[0];
     p.c_batch = out.strides[0];
