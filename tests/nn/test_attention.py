@@ -225,6 +225,44 @@ def test_dropout_of_packed_sequences(window):
         close(a, theirs(b))
 
 
+@pytest.mark.parametrize("counts", [([0, 0], [0, 3]), ([0], [0]), ([0, 2, 2], [0, 0, 0])])
+def test_packed_sequences_of_nothing(counts):
+    """All queries, or all keys, belong to no sequence."""
+    queries, keys = (vt.tensor(c, dtype=vt.int32) for c in counts)
+    for k in (vt.randn(4, 2, 8), vt.empty(0, 2, 8)):
+        if k.shape[0] < counts[1][-1]:
+            continue
+        for way in (contextlib.nullcontext(), sdpa_kernel(MATH)):
+            q, key = vt.randn(3, 2, 8, requires_grad=True), k.detach().requires_grad_()
+            with way:
+                out, lse = varlen_attn(
+                    q, key, key, queries, keys, 2, 3, return_aux=AuxRequest(lse=True)
+                )
+            out.sum().backward()
+            belong = counts[0][-1]
+            assert not out.any() and not q.grad.any()
+            assert (lse[:belong] == -math.inf).all() and not lse[belong:].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_float32_mask(dtype):
+    """PyTorch takes one with queries of any dtype."""
+    q, k, v = (torch.randn(2, 2, 5, 8).to(dtype) for _ in range(3))
+    mask = torch.randn(5, 5).to(torch.bfloat16).float()  # no rounding by the cast
+    kind = getattr(vt, str(dtype).split(".")[1])
+    mine = [ours(t.double()).to(kind).requires_grad_() for t in (q, k, v)]
+    bias = ours(mask).requires_grad_()
+    out = F.scaled_dot_product_attention(*mine, bias)
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, mask)
+    assert out.dtype == kind
+    tolerance = {torch.float64: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}[dtype]
+    torch.testing.assert_close(
+        theirs(out.double()), expected.double(), rtol=tolerance, atol=tolerance
+    )
+    out.float().sum().backward()
+    assert bias.grad.dtype == vt.float32
+
+
 # --- wrong input -------------------------------------------------------------------------------------------
 
 x = vt.zeros(2, 4, 3, 8)
@@ -233,10 +271,14 @@ WRONG = {
     "heads": (lambda: attention(x, x[:, :3], x[:, :3], enable_gqa=True), "shapes do not fit"),
     "heads without gqa": (lambda: attention(x, x[:, :2], x[:, :2]), "shapes do not fit"),
     "features": (lambda: attention(x, x[..., :4], x), "shapes do not fit"),
-    "dtypes": (lambda: attention(x, x.double(), x), "same dtype"),
+    "dtypes": (lambda: attention(x, x.double(), x), "same dtype.*Float key.dtype: Double and"),
     "mask": (lambda: attention(x, x, x, vt.zeros(3, 2)), "broadcast"),
     "mask dtype": (lambda: attention(x, x, x, vt.zeros(3, 3).double()), "attn_mask"),
     "slopes": (lambda: attention(x, x, x, alibi_slopes=vt.zeros(3)), "alibi_slopes"),
+    "slopes with a gradient": (
+        lambda: attention(x, x, x, alibi_slopes=vt.zeros(4, requires_grad=True)),
+        "alibi_slopes have no gradient",
+    ),
     "integers": (lambda: attention(x.long(), x.long(), x.long()), "Float"),
     "no backend": (lambda: with_backends([SDPBackend.CUDNN_ATTENTION]), "No available kernel"),
 }
@@ -256,8 +298,23 @@ def test_wrong_input(name):
 
 @pytest.mark.parametrize("p", [-0.1, 1.1])
 def test_wrong_probability(p):
-    with pytest.raises(ValueError, match="probability"):
+    with pytest.raises(RuntimeError, match="probability"):  # PyTorch's type here
         attention(x, x, x, dropout_p=p)
+
+
+@pytest.mark.parametrize("window", [(), (1,), (1, 2, 3), (1.0, 0), 1, None])
+def test_wrong_window(window):
+    t, cu = vt.zeros(5, 2, 4), vt.tensor([0, 5], dtype=vt.int32)
+    with pytest.raises(TypeError, match="attention: window_size must be two integers"):
+        attention(x, x, x, window_size=window)
+    with pytest.raises(TypeError, match="varlen_attn: window_size must be two integers"):
+        varlen_attn(t, t, t, cu, cu, 5, 5, window_size=window)
+
+
+def test_options_are_keywords():
+    for lib, t in ((vt, x), (torch, theirs(x))):
+        with pytest.raises(TypeError):
+            lib.nn.functional.scaled_dot_product_attention(t, t, t, None, 0.0, False, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def _(
 ):
     return (
         attention_output(query, value, cu_queries is not None),
-        new_statistic(query, tensor_shape(query)[:3]),
+        attention_lse(query, cu_queries is not None),
     )
 
 
@@ -112,13 +112,14 @@ def _(query, queries, keys, dropout_p, seed, offset):
 @composite(surfaces=("nn.functional",))
 def scaled_dot_product_attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None,
+    dropout_p: float = 0.0, is_causal: bool = False, *, scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
     """``dropout(softmax(query @ key.T * scale + mask)) @ value``.
 
     query (..., H, T, D), key (..., H, S, D), value (..., H, S, E); `attn_mask` broadcasts to
-    (..., H, T, S): bool (True takes part) or floating (added). `scale` is ``1 / sqrt(D)`` by default.
+    (..., H, T, S): bool (True takes part), or of the dtype of `query`, which is added; a float32 one
+    is cast to it. `scale` is ``1 / sqrt(D)`` by default.
     With `enable_gqa` key and value may have fewer heads, a divisor of H. A query that sees no key
     gives zeros. `vibetensor.nn.attention` has windows, ALiBi, packed sequences and the log-sum-exp.
 

@@ -11,6 +11,8 @@ cdef enum:
 
 # (B, H, T, E), laid out as (B, T, H, E): merging the heads afterwards is a view then.
 cdef Tensor attention_output(Tensor query, Tensor value, bint packed)
+# The log-sum-exp (B, H, T), float32 (of float64, float64).
+cdef Tensor attention_lse(Tensor query, bint packed)
 # Of query, key and value, None where not wanted; parts of one tensor if the three are that.
 cdef tuple attention_gradients(Tensor query, Tensor key, Tensor value, bint packed, tuple wanted)
 cdef Tensor attention_mask_gradient(Tensor query, Tensor key, Tensor mask, int64_t options)

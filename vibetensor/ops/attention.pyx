@@ -8,7 +8,7 @@ from vibetensor.core.tensor cimport (
     tensor_empty, tensor_shape, tensor_update, tensor_wrap_number,
 )
 from vibetensor.core.types cimport *
-from vibetensor.ops.checks cimport new_empty, new_zeros
+from vibetensor.ops.checks cimport new_empty, new_statistic, new_zeros
 from vibetensor.ops.composites cimport broadcast_lead, new_int64
 from vibetensor.ops.entries cimport *
 from vibetensor.ops.packed cimport packed_empty_like
@@ -97,6 +97,10 @@ cdef Tensor cleared(Tensor t, bint packed):
 
 cdef Tensor attention_output(Tensor query, Tensor value, bint packed):
     return cleared(by_time(query, query.sizes[1], value.sizes[3]), packed)
+
+
+cdef Tensor attention_lse(Tensor query, bint packed):
+    return cleared(new_statistic(query, tensor_shape(query)[:3]), packed)
 
 
 cdef Tensor attention_gradient(Tensor t, bint packed):
@@ -214,6 +218,9 @@ cdef tuple packed_of_operators(
     """Every sequence in a row of its own, padded, and the results back in place."""
     cdef int64_t count = cu_queries.numel - 1, max_q = lengths[0], max_k = lengths[1]
     cdef int64_t total = query.sizes[2]
+    if count == 0:  # as one sequence of nothing
+        count, cu_queries, cu_keys = 1, op_expand(cu_queries, (2,)), op_expand(cu_keys, (2,))
+    max_q, max_k = max(max_q, 1), max(max_k, 1)
     cu_queries, cu_keys = op_to_dtype(cu_queries, VT_I64), op_to_dtype(cu_keys, VT_I64)
     queries, keys = cu_queries[1:] - cu_queries[:-1], cu_keys[1:] - cu_keys[:-1]
     i, j = upto(query, max_q), upto(query, max_k)
@@ -226,16 +233,18 @@ cdef tuple packed_of_operators(
     t = upto(query, total)
     sequence = (cu_queries[1:, None] <= t).sum(0).clamp(max=count - 1)
     place = sequence * max_q + (t - cu_queries[sequence]).clamp(0, max_q - 1)
-    belongs = t < cu_queries[-1]
+    behind, zero = t >= cu_queries[-1], tensor_wrap_number(0)
     out = op_index_select(out.transpose(0, 1).flatten(1, 2), 1, place)
     lse = op_index_select(lse.transpose(0, 1).flatten(1, 2), 1, place)
-    return (op_unsqueeze(out * op_to_dtype(belongs[:, None], query.dtype), 0),
-            op_unsqueeze(lse * op_to_dtype(belongs, query.dtype), 0))
+    return (op_unsqueeze(op_masked_fill(out, behind[:, None], zero), 0),
+            op_unsqueeze(op_masked_fill(lse, behind, zero), 0))
 
 
 cdef Tensor padded(Tensor t, object starts, object steps):
     """(1, H, total, D) as (sequences, H, len(steps), D); what lies behind a sequence means nothing."""
     shape = tensor_shape(t)
+    if shape[2] == 0:
+        return new_zeros(t, (starts.numel() - 1, shape[1], steps.numel(), shape[3]))
     place = (starts[:-1, None] + steps).clamp(max=shape[2] - 1).flatten()
     rows = op_index_select(t.squeeze(0), 1, place)
     return op_transpose(
@@ -275,23 +284,24 @@ cdef int check_inputs(str op, Tensor query, Tensor key, Tensor value, Tensor mas
     if query.dtype != key.dtype or query.dtype != value.dtype:
         raise RuntimeError(
             f"Expected query, key, and value to have the same dtype, but got query.dtype: "
-            f"{query.dtype} key.dtype: {key.dtype} and value.dtype: {value.dtype} instead."
+            f"{dtype_scalar_name(query.dtype)} key.dtype: {dtype_scalar_name(key.dtype)} and "
+            f"value.dtype: {dtype_scalar_name(value.dtype)} instead."
         )
     if mask is not None:
         if is_causal:
             raise RuntimeError(
                 f"{op}: Explicit attn_mask should not be set when is_causal=True"
             )
-        if mask.dtype != VT_BOOL and mask.dtype != query.dtype:
+        if mask.dtype != VT_BOOL and mask.dtype != VT_F32 and mask.dtype != query.dtype:
             raise RuntimeError(
-                "Expected attn_mask dtype to be bool or to match query dtype, but got "
+                "Expected attn_mask dtype to be bool or float or to match query dtype, but got "
                 f"attn_mask.dtype: {dtype_scalar_name(mask.dtype)} and  query.dtype: "
                 f"{dtype_scalar_name(query.dtype)} instead."
             )
     if not VT_F16 <= query.dtype <= VT_F64:
         raise RuntimeError(f"expected scalar type Float but found {dtype_scalar_name(query.dtype)}")
     if not 0 <= dropout_p <= 1:
-        raise ValueError(f"dropout probability has to be between 0 and 1, but got {dropout_p}")
+        raise RuntimeError(f"dropout probability has to be between 0 and 1, but got {dropout_p}")
     return 0
 
 
@@ -313,11 +323,14 @@ cdef int check_shapes(str op, Tensor query, Tensor key, Tensor value, bint enabl
 
 
 cdef Tensor four_dimensional(str op, Tensor mask, Tensor query, Tensor key):
-    """The mask with four dimensions, each of its size or 1: nothing is copied."""
+    """The mask with four dimensions, each of its size or 1: nothing is copied, but a float32 mask of
+    another query is cast, as autocast would."""
     cdef int64_t sizes[4]
     cdef int i
     if mask is None:
         return None
+    if mask.dtype != VT_BOOL:
+        mask = op_to_dtype(mask, query.dtype)
     while mask.ndim < 4:
         mask = op_unsqueeze(mask, 0)
     sizes[0], sizes[1], sizes[2] = query.sizes[0], query.sizes[1], query.sizes[2]
@@ -384,9 +397,16 @@ cdef Tensor merged(Tensor query, Tensor key, Tensor value, Tensor mask, double d
 
 # --- what nn.attention offers besides --------------------------------------------------------------------
 
-cdef int64_t bound(object size, int sign) except? -7:
-    """One side of a window as a distance; negative sizes mean no bound."""
-    return sign * UNBOUNDED if size < 0 else sign * min(size, UNBOUNDED)
+cdef int read_window(str op, object sizes, int64_t* low, int64_t* high) except -1:
+    """The sides of a window as distances; negative sizes mean no bound."""
+    if not isinstance(sizes, (tuple, list)) or len(sizes) != 2 or not all(
+        isinstance(size, int) for size in sizes
+    ):
+        raise TypeError(f"{op}: window_size must be two integers, (left, right), got {sizes!r}")
+    left, right = sizes
+    low[0] = -UNBOUNDED if left < 0 else -min(left, UNBOUNDED)
+    high[0] = UNBOUNDED if right < 0 else min(right, UNBOUNDED)
+    return 0
 
 
 cdef Tensor check_slopes(str op, Tensor slopes, Tensor query, int64_t batch):
@@ -394,6 +414,8 @@ cdef Tensor check_slopes(str op, Tensor slopes, Tensor query, int64_t batch):
         return None
     if slopes.ndim == 1:
         slopes = op_unsqueeze(slopes, 0)
+    if slopes.requires_grad:
+        raise RuntimeError(f"{op}: alibi_slopes have no gradient, but require one; pass them detached")
     if slopes.dtype != VT_F32:
         raise RuntimeError(f"{op}: alibi_slopes must be float32, got {dtype_scalar_name(slopes.dtype)}")
     if slopes.ndim != 2 or slopes.sizes[0] not in (1, batch) or slopes.sizes[1] != query.sizes[1]:
@@ -405,7 +427,7 @@ cdef Tensor check_slopes(str op, Tensor slopes, Tensor query, int64_t batch):
 
 
 def attention(Tensor query not None, Tensor key not None, Tensor value not None, Tensor attn_mask,
-              double dropout_p, bint is_causal, object scale, bint enable_gqa, tuple window_size,
+              double dropout_p, bint is_causal, object scale, bint enable_gqa, object window_size,
               Tensor alibi_slopes, bint deterministic, object generator):
     """See vibetensor.nn.attention.attention."""
     cdef str op = "attention"
@@ -418,7 +440,7 @@ def attention(Tensor query not None, Tensor key not None, Tensor value not None,
     check_shapes(op, query, key, value, enable_gqa)
     attn_mask = four_dimensional(op, attn_mask, query, key)
     alibi_slopes = check_slopes(op, alibi_slopes, query, query.sizes[0])
-    low, high = bound(window_size[0], -1), bound(window_size[1], 1)
+    read_window(op, window_size, &low, &high)
     if is_causal:
         high = min(high, query.sizes[2] - key.sizes[2])
     out, lse = run(
@@ -454,10 +476,12 @@ cdef int check_offsets(str name, Tensor offsets, Tensor rows, int64_t longest) e
 
 def varlen_attention(Tensor query not None, Tensor key not None, Tensor value not None,
                      Tensor cu_seq_q not None, Tensor cu_seq_k not None, int64_t max_q, int64_t max_k,
-                     object scale, tuple window_size, bint enable_gqa, double dropout_p,
+                     object scale, object window_size, bint enable_gqa, double dropout_p,
                      Tensor alibi_slopes, bint deterministic, object generator):
     """See vibetensor.nn.attention.varlen.varlen_attn."""
     cdef str op = "varlen_attn"
+    cdef int64_t low, high
+    read_window(op, window_size, &low, &high)
     check_inputs(op, query, key, value, None, dropout_p, False)
     if query.ndim != 3 or key.ndim != 3 or value.ndim != 3:
         raise RuntimeError(
@@ -476,7 +500,7 @@ def varlen_attention(Tensor query not None, Tensor key not None, Tensor value no
     alibi_slopes = check_slopes(op, alibi_slopes, query, cu_seq_q.numel - 1)
     out, lse = run(
         query, key, value, None, alibi_slopes, cu_seq_q, cu_seq_k, scale_of(query, scale), dropout_p,
-        generator, bound(window_size[0], -1), bound(window_size[1], 1),
+        generator, low, high,
         ATTENTION_DETERMINISTIC if deterministic else 0, (max_q, max_k))
     return (op_transpose(op_squeeze(out, 0), 0, 1),
             op_transpose(op_squeeze(op_detach(lse), 0), 0, 1))

@@ -85,7 +85,7 @@ def attention(
         (B, H, T, D), (B, H, S, D) and (B, H, S, E), float16, bfloat16, float32 or float64.
     attn_mask : Tensor, optional
         Broadcasts to (B, H, T, S): bool (True takes part) or of the dtype of `query`, which is
-        added and may need a gradient.
+        added and may need a gradient; a float32 one is cast to it.
     dropout_p : float
         The probability that a weight is dropped.
     is_causal : bool
@@ -99,7 +99,7 @@ def attention(
         ``(-1, 0)`` is causal, aligned at the ends of the sequences.
     alibi_slopes : Tensor, optional
         (H,) or (B, H), float32: ``-slope * abs(i + S - T - j)`` is added to the scores
-        (Press et al., arXiv 2108.12409).
+        (Press et al., arXiv 2108.12409). They have no gradient.
     deterministic : bool
         Gradients are the same bits at every run, if that is slower.
     generator : Generator, optional
@@ -119,6 +119,6 @@ def attention(
     tensor([[[1., 2., 2.]]])
     """
     return _ops.attention(
-        query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa, tuple(window_size),
+        query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa, window_size,
         alibi_slopes, deterministic, generator,
     )  # fmt: skip

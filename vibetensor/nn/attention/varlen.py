@@ -45,8 +45,8 @@ def varlen_attn(
     cu_seq_q, cu_seq_k : Tensor
         int32, of the number of sequences + 1: sequence s has the rows cu[s] to cu[s + 1]. On the
         CPU RuntimeError if they decrease or go too far; on CUDA, where reading them would wait for
-        the device, they must be right. Rows behind the last sequence give zeros and get zero
-        gradients.
+        the device, they must be right. Rows behind the last sequence give zeros, also as
+        log-sum-exp, and get zero gradients.
     max_q, max_k : int
         No sequence is longer.
     return_aux : AuxRequest, optional
@@ -68,7 +68,7 @@ def varlen_attn(
     vibetensor.Size([5, 1, 2])
     """
     out, lse = _ops.varlen_attention(
-        query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, scale, tuple(window_size), enable_gqa,
+        query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, scale, window_size, enable_gqa,
         dropout_p, alibi_slopes, deterministic, generator,
     )  # fmt: skip
     return (out, lse) if return_aux is not None and return_aux.lse else out
