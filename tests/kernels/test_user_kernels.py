@@ -43,6 +43,27 @@ def test_a_launch(driver, kernels):
     assert driver.violations() == []
 
 
+def test_grids(driver, kernels):
+    x = vt.empty(128, device="cuda")
+    driver.record()
+
+    def grids(grid):
+        before = len(launches(driver))
+        kernels.add_kernel[grid](x, x, x, 100, BLOCK=128)
+        return [e["grid"] for e in launches(driver)[before:]]
+
+    assert grids([3]) == grids(lambda meta: (3, 1)) == [(3, 1, 1)]
+    assert grids(vt.Size([2, 3, 4])) == [(2, 3, 4)]
+    assert grids((0,)) == grids((1, 0)) == []
+    for wrong in ((), (1, 2, 3, 4), 5, None, "3", lambda meta: 5, lambda meta: ()):
+        with pytest.raises(TypeError, match=r"add_kernel\[grid\]\(\): a grid is a tuple of one to"):
+            grids(wrong)
+    with pytest.raises(TypeError, match="float"):
+        grids((1.5,))
+    with pytest.raises(ValueError, match="at most"):
+        grids((1, 1 << 16))
+
+
 def entries(kernel):
     from vibetensor.cuda import _triton_call
 

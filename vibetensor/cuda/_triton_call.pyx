@@ -12,6 +12,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_AsDouble, PyFloat_CheckExact
 from cpython.long cimport PyLong_CheckExact
+from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
@@ -354,8 +355,9 @@ cdef object finish(Kernel kernel, Call* call, object grid, PyObject** args, Py_s
     cdef Entry entry
     cdef PyObject* found
     cdef dict meta
-    cdef Py_ssize_t i, size
-    cdef int64_t x, y = 1, z = 1
+    cdef Py_ssize_t i
+    cdef int64_t x, y, z
+    cdef int64_t[3] blocks
     cdef bytes key = PyBytes_FromStringAndSize(<char*>call.words, 8 * call.num_words)
     found = PyDict_GetItemWithError(kernel.entries, key)
     if found is NULL or kernel.pre_run_hooks or enter_hooks or call.bad is not NULL:
@@ -389,12 +391,8 @@ cdef object finish(Kernel kernel, Call* call, object grid, PyObject** args, Py_s
             if name in kernel.numbers:
                 meta[name] = <object>args[n + i]
         grid = grid(meta)
-    size = len(grid)
-    x = grid[0]
-    if size > 1:
-        y = grid[1]
-    if size > 2:
-        z = grid[2]
+    read_grid(kernel, grid, blocks)
+    x, y, z = blocks[0], blocks[1], blocks[2]
     if x <= 0 or y <= 0 or z <= 0:
         return entry.compiled
     if x > 0x7fffffff or y > 65535 or z > 65535:
@@ -408,6 +406,21 @@ cdef object finish(Kernel kernel, Call* call, object grid, PyObject** args, Py_s
     if enter_hooks:
         run_hooks(entry.compiled, (x, y, z), given, False)
     return entry.compiled
+
+
+cdef int read_grid(Kernel kernel, object grid, int64_t* blocks) except -1:
+    cdef Py_ssize_t i = 0
+    cdef object size
+    blocks[0] = blocks[1] = blocks[2] = 1
+    if not isinstance(grid, (tuple, list)) or not 1 <= len(grid) <= 3:
+        raise TypeError(
+            f"{kernel.function.__name__}[grid](): a grid is a tuple of one to three integers, or a function "
+            f"that returns one, got {grid!r}"
+        )
+    for size in grid:
+        blocks[i] = size if PyLong_CheckExact(size) else PyNumber_Index(size)
+        i += 1
+    return 0
 
 
 cdef wrong_device(Kernel kernel, object tensor, int device, tuple args, dict kwargs):
