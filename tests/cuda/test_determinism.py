@@ -1,5 +1,7 @@
 """use_deterministic_algorithms: sums through an index in one order, the last of several stores."""
 
+import warnings
+
 import pytest
 import torch
 
@@ -54,12 +56,9 @@ NAMES = list(writes(torch.zeros(1, dtype=torch.int64), torch.zeros(1)))
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_reaches_the_kernels(name):
-    if not vt.cuda.is_built():
-        pytest.skip("built without CUDA")
-    if vt.cuda.is_initialized():
-        pytest.skip("this process uses a GPU")
+    driver = simulated()
     vt.use_deterministic_algorithms(True)  # before the driver starts
-    with simulated_driver() as driver:
+    with driver as driver:
         from vibetensor.cuda import _runtime
 
         def launches(mode=None):
@@ -74,6 +73,57 @@ def test_it_reaches_the_kernels(name):
         ordered = launches()
         assert launches(False) < ordered == launches(True)  # sorted first
         assert driver.violations() == []
+
+
+def simulated():
+    if not vt.cuda.is_built():
+        pytest.skip("built without CUDA")
+    if vt.cuda.is_initialized():
+        pytest.skip("this process uses a GPU")
+    return simulated_driver()
+
+
+def test_without_a_deterministic_form():
+    """2**32 positions are not sorted: an error, or a warning where that was asked for."""
+    with simulated():
+        table = vt.zeros(8, device="cuda")
+        index = vt.zeros(1, dtype=vt.int64, device="cuda").expand(1 << 32)
+        values = vt.ones(1, device="cuda").expand(1 << 32)
+
+        def store(dim, index, values):
+            table[index] = values
+
+        for write in (table.index_add_, store):
+            vt.use_deterministic_algorithms(True)
+            with pytest.raises(RuntimeError, match="does not have a deterministic implementation"):
+                write(0, index, values)
+            vt.use_deterministic_algorithms(True, warn_only=True)
+            with pytest.warns(UserWarning, match="does not have a deterministic implementation"):
+                write(0, index, values)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                with pytest.raises(RuntimeError, match="does not have a deterministic"):
+                    write(0, index, values)
+                vt.use_deterministic_algorithms(False)
+                write(0, index, values)
+
+
+def test_attention_takes_kernels_with_a_fixed_order():
+    pytest.importorskip("triton")
+    with simulated() as driver:
+        q = vt.randn(1, 2, 1024, 64, device="cuda", dtype=vt.bfloat16, requires_grad=True)
+
+        def kernels():
+            out = vt.nn.functional.scaled_dot_product_attention(q, q, q)
+            driver.record()
+            out.sum().backward()
+            return {e["name"] for e in driver.log() if e["kind"] == "launch"}
+
+        fastest = kernels()
+        vt.use_deterministic_algorithms(True)
+        ordered = kernels()
+        assert "attention_backward" in fastest
+        assert "attention_backward" not in ordered, ordered
 
 
 @pytest.mark.gpu

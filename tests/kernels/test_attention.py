@@ -392,3 +392,47 @@ def test_dropout_in_a_captured_graph(device):
         again, again_grad = captured(x)
         assert (again == out).all().item() and (again_grad == grad).all().item()
     assert not math.isclose(eager[0][0].sum().item(), eager[1][0].sum().item())
+
+
+def test_the_table_is_shown_and_its_border_moved(driver):
+    """vibetensor.backends.cuda.attention: what is shown is what is taken."""
+    pytest.importorskip("triton")
+    choice = vt.backends.cuda.attention
+    q = vt.empty(1, 2, 1024, 64, device="cuda", dtype=vt.bfloat16)
+
+    def taken():
+        names = launches(driver, lambda: F.scaled_dot_product_attention(q, q, q))
+        return "plain" if names == ["attention_forward"] and plain(driver) else "hopper"
+
+    def plain(driver):
+        [launch] = [e for e in driver.log() if e["kind"] == "launch"][-1:]
+        row = next(
+            r
+            for r in choice.table()
+            if r.step == "forward" and r.family == "plain" and r.precision == "half"
+            and r.head_size >= 64 and r.max_keys is None
+        )  # fmt: skip
+        blocks = 2 * 1024 // row.queries
+        return launch["grid"] == (blocks, 1, 1) and launch["block"] == (32 * row.warps, 1, 1)
+
+    table = choice.table()
+    assert {r.family for r in table} == {"hopper", "plain"}
+    hopper = [r for r in table if r.family == "hopper" and r.step == "forward"]
+    from vibetensor.kernels.attention import hopper_choices
+
+    assert [(r.head_size, r.causal, r.max_queries or hopper_choices.ANY, r.queries, r.keys)
+            for r in hopper] == [tuple(r)[:5] for r in hopper_choices.FORWARD]  # fmt: skip
+    assert "hopper_min_rows = 512" in repr(choice) and len(repr(choice).splitlines()) == 2 + len(
+        table
+    )
+    assert taken() == "hopper"
+    choice.hopper_min_rows = 1025
+    try:
+        assert taken() == "plain"
+    finally:
+        choice.hopper_min_rows = 512
+    for wrong, error in ((0, ValueError), ("1", TypeError), (True, TypeError)):
+        with pytest.raises(error, match="hopper_min_rows"):
+            choice.hopper_min_rows = wrong
+    with pytest.raises(AttributeError, match="Unknown"):
+        choice.rows = 1

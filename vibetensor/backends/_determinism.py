@@ -16,8 +16,9 @@ def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None
     On the CPU they always do. On CUDA the threads of some operators race: where an index names a
     place several times, sums of floating or complex numbers (``index_add_``, ``scatter_add_``,
     ``index_put_(accumulate=True)``) take any order, and of several values that are stored
-    (``scatter_``, ``index_copy_``, ``x[index] = values``) any stays. With `mode` they are sorted
-    first: sums are taken in the order of the positions, and the last value stays.
+    (``scatter_``, ``x[index] = values``) any stays. With `mode` they are sorted
+    first: sums are taken in the order of the positions, and the last value stays. The backward of
+    attention takes kernels that add in a fixed order.
 
     Parameters
     ----------
@@ -25,7 +26,7 @@ def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None
         True for the same result every time, False for the fastest way.
     warn_only : bool
         What becomes of a call that has no such form, which are those with 2**32 positions or more:
-        True lets it take any order, False raises a RuntimeError.
+        True lets it take any order, with a warning, False raises a RuntimeError.
 
     Examples
     --------

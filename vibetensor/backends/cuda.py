@@ -1,7 +1,9 @@
-"""Settings of the CUDA backend: ``vibetensor.backends.cuda.matmul.allow_tf32``, and which ways to
-compute attention are allowed (:class:`vibetensor.nn.attention.SDPBackend` says what they are)."""
+"""Settings of the CUDA backend: ``vibetensor.backends.cuda.matmul.allow_tf32``, which ways to
+compute attention are allowed (:class:`vibetensor.nn.attention.SDPBackend` says what they are), and
+which of its kernels are taken (:attr:`attention`)."""
 
 from vibetensor.backends import _precision
+from vibetensor.backends._attention import attention as attention
 
 
 def is_built() -> bool:

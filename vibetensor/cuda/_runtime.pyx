@@ -2,6 +2,8 @@
 
 Owns nothing; the classes that users see are in device.py and streams.py.
 """
+import warnings
+
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from vibetensor.core.types cimport VT_ERROR_INDEX, VT_ERROR_OUT_OF_MEMORY, vt_status
 
@@ -57,6 +59,7 @@ cdef extern from "vibetensor/cuda/runtime_api.h" nogil:
     vt_status vt_cuda_bare_launches(int n)
 cdef extern from "vibetensor/cuda/determinism.h" nogil:
     int vt_cuda_deterministic, vt_cuda_deterministic_only
+    int (*vt_cuda_warn)(const char* text) noexcept
 
 
 cdef int check(vt_status status) except -1:
@@ -82,9 +85,18 @@ def initialise(str fatbin_folder):
     vt_cuda_install_backend()
 
 
+cdef int warn(const char* text) noexcept with gil:
+    try:
+        warnings.warn(f"an operator {text.decode()}", stacklevel=1)
+    except Warning:
+        return 0
+    return 1
+
+
 def set_deterministic(bint mode, bint warn_only):
-    """Whether kernels keep fixed orders, and whether those that cannot may go on all the same."""
-    global vt_cuda_deterministic, vt_cuda_deterministic_only
+    """Whether kernels keep fixed orders, and whether those that cannot may go on with a warning."""
+    global vt_cuda_deterministic, vt_cuda_deterministic_only, vt_cuda_warn
+    vt_cuda_warn = warn
     vt_cuda_deterministic = mode
     vt_cuda_deterministic_only = mode and not warn_only
 

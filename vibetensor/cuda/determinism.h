@@ -8,7 +8,10 @@ extern "C" {
 
 /* Of the process; vibetensor/backends/_determinism.py sets them. */
 extern int vt_cuda_deterministic;      /* fixed orders, even where that is slower */
-extern int vt_cuda_deterministic_only; /* an error where there is no such form */
+extern int vt_cuda_deterministic_only; /* an error where there is no such form, else a warning */
+
+/* Gives the warning; false: it became an exception. Set by _runtime.pyx. */
+extern int (*vt_cuda_warn)(const char *text);
 
 #ifdef __cplusplus
 }

@@ -75,7 +75,8 @@ inline const Tile *choose(const Tile (&rows)[N], Precision precision, bool causa
 
 // ---- Hopper ----
 
-// From how many queries and keys on they are faster than the plain kernels.
+// From how many queries and keys on they are faster than the plain kernels: what
+// vt_attention_hopper_min_rows is at the start.
 constexpr int kHopperMinRows = 512;
 
 // The rows of vibetensor/kernels/attention/hopper_choices.py (a test compares them): `dim` is the

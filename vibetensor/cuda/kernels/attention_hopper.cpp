@@ -1,6 +1,8 @@
 // Attention by the Hopper kernels (vibetensor/kernels/attention/hopper_*.py): long sequences of half
 // types, nothing but causality. What they do not take, the plain kernels do.
 
+#include "vibetensor/cuda/attention_api.h"
+#include "vibetensor/cuda/determinism.h"
 #include "vibetensor/cuda/kernels/attention.h"
 #include "vibetensor/cuda/kernels/attention_choices.h"
 #include "vibetensor/cuda/kernels/gemm.h"
@@ -136,10 +138,11 @@ bool fits(const vt_array *a, const vt_value *values, const vt_context *ctx) {
   const vt_array &q = a[0], &k = a[1], &v = a[2];
   return properties(ctx).major == 9 && (q.dtype == VT_F16 || q.dtype == VT_BF16) && !given(a[3]) &&
          !given(a[4]) && !given(a[5]) && values[kDropoutP].re == 0 &&
-         values[kLow].i <= -kUnbounded && values[kScale].re > 0 && q.sizes[2] >= kHopperMinRows &&
-         k.sizes[2] >= kHopperMinRows && q.sizes[3] <= 128 && q.sizes[3] >= 32 &&
-         q.sizes[3] % 8 == 0 && q.sizes[3] == v.sizes[3] && q.sizes[0] * q.sizes[1] > 0 &&
-         q.sizes[0] * q.sizes[1] < 65536 && reachable(q) && reachable(k) && reachable(v);
+         values[kLow].i <= -kUnbounded && values[kScale].re > 0 &&
+         q.sizes[2] >= vt_attention_hopper_min_rows && k.sizes[2] >= vt_attention_hopper_min_rows &&
+         q.sizes[3] <= 128 && q.sizes[3] >= 32 && q.sizes[3] % 8 == 0 && q.sizes[3] == v.sizes[3] &&
+         q.sizes[0] * q.sizes[1] > 0 && q.sizes[0] * q.sizes[1] < 65536 && reachable(q) &&
+         reachable(k) && reachable(v);
 }
 
 Choice choice_of(const vt_array *a, const vt_value *values) {
@@ -180,7 +183,8 @@ vt_status attention_hopper(const vt_array *arrays, const vt_value *values, vt_co
 
 bool attention_backward_fits_hopper(const vt_array *arrays, const vt_value *values,
                                     const vt_context *ctx) {
-  bool result = fits(arrays + 1, values, ctx) && !(values[kOptions].i & kDeterministic);
+  bool result = fits(arrays + 1, values, ctx) && !(values[kOptions].i & kDeterministic) &&
+                !vt_cuda_deterministic;
   for (int i : {0, 8, 10, 11, 12}) result = result && reachable(arrays[i]);
   return result && !given(arrays[13]);
 }

@@ -4,6 +4,7 @@
 #include "vibetensor/cuda/kernels/sort_pairs.h"
 
 int vt_cuda_deterministic = 0, vt_cuda_deterministic_only = 0;
+int (*vt_cuda_warn)(const char *) = nullptr;
 
 namespace vt_cuda {
 
@@ -30,11 +31,13 @@ bool is_rest(const Dims<3> &dims, int d) {
   return dims.strides[kIndex][d] == 0 && dims.strides[kTable][d] != 0;
 }
 
+constexpr char kNoOrder[] =
+    "does not have a deterministic implementation on CUDA for 2^32 positions or more, or more than "
+    "12 dimensions that lie apart in memory, but you set use_deterministic_algorithms(True)";
+
 vt_status no_order(vt_context *ctx) {
-  ctx->message =
-      "does not have a deterministic implementation on CUDA for 2^32 positions or more, or more "
-      "than "
-      "12 dimensions that lie apart in memory, but you set use_deterministic_algorithms(True)";
+  if (!vt_cuda_deterministic_only && vt_cuda_warn && vt_cuda_warn(kNoOrder)) return VT_OK;
+  ctx->message = kNoOrder;
   return VT_ERROR_VALUE;
 }
 
@@ -101,7 +104,7 @@ vt_status IndexPlan::store(vt_context *ctx) {
     bool done = false;
     const vt_status status = in_order(ctx, {1, 0, 1, 1, 0}, true, &done);
     if (done || status != VT_OK) return status;
-    if (vt_cuda_deterministic_only) return no_order(ctx);
+    if (const vt_status refused = no_order(ctx)) return refused;
   }
   dims.sort(kValues);
   dims.coalesce();
@@ -123,7 +126,9 @@ vt_status IndexPlan::add(vt_context *ctx, const IndexScale &scale, bool rounded_
     bool done = false;
     const vt_status status = in_order(ctx, scale, false, &done);
     if (done || status != VT_OK) return status;
-    if (ordered && vt_cuda_deterministic_only) return no_order(ctx);
+    if (ordered) {
+      if (const vt_status refused = no_order(ctx)) return refused;
+    }
   }
   dims.sort(kValues);
   dims.coalesce();
