@@ -32,6 +32,40 @@ def block(n=1024):
 # --- CUDAGraph on the simulated driver -----------------------------------------------------------
 
 
+def test_the_state_of_a_generator_is_not_set_under_capture(driver):
+    """Replays go on where the last one ended: a seed inside would be forgotten."""
+    generator = vt.cuda.default_generators[0]
+    vt.manual_seed(11)
+    changes = (
+        lambda: vt.manual_seed(3),
+        lambda: vt.cuda.manual_seed(3),
+        vt.cuda.seed_all,
+        lambda: generator.set_offset(5),
+        lambda: vt.cuda.set_rng_state(vt.cuda.get_rng_state()),
+    )
+    for change in changes:
+        with (
+            pytest.raises(RuntimeError, match="while a CUDA graph captures it"),
+            vt.cuda.graph(vt.cuda.CUDAGraph()),
+        ):
+            change()
+        assert (vt.initial_seed(), generator.initial_seed(), generator.get_offset()) == (11, 11, 0)
+    vt.manual_seed(3)
+    assert generator.initial_seed() == 3
+
+
+def test_a_capture_inside_a_capture(driver):
+    x, outer = block(), vt.cuda.CUDAGraph()
+    with vt.cuda.graph(outer):
+        with (
+            pytest.raises(RuntimeError, match="captures a graph already"),
+            vt.cuda.graph(vt.cuda.CUDAGraph()),
+        ):
+            pass
+        x.add_(1)
+    outer.replay()
+
+
 def test_a_capture_runs_nothing_and_a_replay_all(driver):
     x = block()
     g = vt.cuda.CUDAGraph()

@@ -60,6 +60,7 @@ cdef class Generator:
             raise RuntimeError(f"manual_seed expected a long, but got {type(seed).__name__}")
         if not -(1 << 63) <= seed < (1 << 64):
             raise ValueError(f"manual_seed(): seed must fit in 64 bits, got {seed}")
+        self._check_free("manual_seed")
         self.seed_value = seed & 0xFFFFFFFFFFFFFFFF
         self.position = 0
         return self
@@ -81,6 +82,7 @@ cdef class Generator:
         """Moves within the stream; see :meth:`get_offset`."""
         if not isinstance(offset, int) or not 0 <= offset < MAX_POSITION:
             raise RuntimeError(f"set_offset(): expected an int of at most 62 bits, got {offset!r}")
+        self._check_free("set_offset")
         self.position = offset
 
     def get_state(self):
@@ -107,6 +109,7 @@ cdef class Generator:
         memcpy(&position, t.data + 8, 8)
         if position >= MAX_POSITION:
             raise RuntimeError("set_state(): the tensor holds no generator state")
+        self._check_free("set_state")
         memcpy(&self.seed_value, t.data, 8)
         self.position = position
         return self
@@ -115,6 +118,15 @@ cdef class Generator:
     # seed, the address of a record {seed, base} in device memory, and offsets from the beginning of the
     # capture (cuda_src/vt/philox_args.h). Before each replay the graph writes this generator's seed
     # and position into the record and moves the generator on, as the eager calls would have.
+
+    def _check_free(self, function):
+        """An error under capture: a replay goes on where the last one ended, from a state that only the
+        host can set."""
+        if self.record != 0:
+            raise RuntimeError(
+                f"{function}(): the state of a generator cannot be set while a CUDA graph captures it; do "
+                "it before the capture or between replays"
+            )
 
     def _begin_capture(self, record):
         """From here on, draws refer to the record at address `record` on the device."""
@@ -215,6 +227,8 @@ def manual_seed(seed):
     """
     global _seed_of_all
     seed = int(seed)
+    for g in _defaults.values():
+        (<Generator>g)._check_free("manual_seed")
     default_generator.manual_seed(seed)  # checks the value before anything changes
     _seed_of_all = seed
     for g in _defaults.values():

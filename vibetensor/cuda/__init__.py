@@ -20,6 +20,7 @@ from vibetensor.cuda.devices import (
     ipc_collect,
     is_available,
     is_bf16_supported,
+    is_tf32_supported,
     set_device,
     synchronize,
 )
@@ -41,6 +42,7 @@ from vibetensor.cuda.streams import (
     StreamContext,
     current_stream,
     default_stream,
+    get_stream_from_external,
     set_stream,
     stream,
 )
@@ -65,6 +67,7 @@ __all__ = [
     "get_device_properties",
     "get_rng_state",
     "get_rng_state_all",
+    "get_stream_from_external",
     "graph",
     "graph_pool_handle",
     "graphed",
@@ -76,6 +79,7 @@ __all__ = [
     "is_built",
     "is_current_stream_capturing",
     "is_initialized",
+    "is_tf32_supported",
     "make_graphed_callables",
     "manual_seed",
     "manual_seed_all",
@@ -143,6 +147,10 @@ def __getattr__(name: str) -> Any:
 
         if name in _LAZY_MODULES:
             return import_module(f"{__name__}.{name}")
+        if name == "default_generators":  # not kept: the driver may be exchanged
+            from vibetensor.cuda.random import default_generator
+
+            return tuple(default_generator(i) for i in range(device_count()))
         for module in _LAZY_MODULES:
             try:
                 found = getattr(import_module(f"{__name__}.{module}"), name, None)

@@ -168,5 +168,10 @@ def is_bf16_supported(including_emulation: bool = True) -> bool:
     return is_available() and (including_emulation or get_device_capability()[0] >= 8)
 
 
+def is_tf32_supported() -> bool:
+    """Whether products on the current device can use TF32."""
+    return is_available() and get_device_capability()[0] >= 8
+
+
 def ipc_collect() -> None:
     """Does nothing: memory is not shared between processes."""

@@ -112,7 +112,10 @@ class CUDAGraph:
     # --- capture ---
 
     def capture_begin(
-        self, pool: tuple[int, int] | None = None, capture_error_mode: str = "global"
+        self,
+        pool: tuple[int, int] | None = None,
+        capture_error_mode: str = "global",
+        check_input_liveness: bool = False,
     ) -> None:
         """Begin to capture the current stream; :class:`graph` is the usual way to do it.
 
@@ -123,9 +126,13 @@ class CUDAGraph:
         capture_error_mode : str
             Whose calls may break the capture: of any thread ("global"), of this one
             ("thread_local"), or nobody's ("relaxed").
+        check_input_liveness : bool
+            PyTorch's check for freed inputs, which is not supported.
         """
         from vibetensor.cuda import _graphs
 
+        if check_input_liveness:
+            raise NotImplementedError("capture_begin(): check_input_liveness is not supported")
         if capture_error_mode not in _MODES:
             raise RuntimeError(
                 "Unknown capture error mode. Expected `global`, `thread_local`, or `relaxed`, "
@@ -359,6 +366,8 @@ class graph:
         The stream to capture; by default one that all such blocks use.
     capture_error_mode : str
         See :meth:`CUDAGraph.capture_begin`.
+    enable_annotations, check_input_liveness : bool
+        PyTorch's names of kernels in profiles and check for freed inputs, which are not supported.
     """
 
     def __init__(
@@ -367,7 +376,13 @@ class graph:
         pool: tuple[int, int] | None = None,
         stream: Stream | None = None,
         capture_error_mode: str = "global",
+        enable_annotations: bool = False,
+        check_input_liveness: bool = False,
     ) -> None:
+        if enable_annotations or check_input_liveness:
+            raise NotImplementedError(
+                "graph(): enable_annotations and check_input_liveness are not supported"
+            )
         self.pool = pool
         self.capture_stream = stream if stream is not None else _default_stream()
         self.stream_ctx = StreamContext(self.capture_stream)
@@ -375,6 +390,8 @@ class graph:
         self.capture_error_mode = capture_error_mode
 
     def __enter__(self) -> None:
+        if capture.active() is not None:
+            raise RuntimeError("graph(): this thread captures a graph already")
         # What finalisers do would become part of the graph, or break it.
         gc.collect()
         _startup.runtime().synchronize(self.capture_stream.device_index)

@@ -147,6 +147,11 @@ class ExternalStream(Stream):
         pass
 
 
+def get_stream_from_external(data_ptr: int, device: Any = None) -> Stream:
+    """A stream that another library made, by the driver's handle; see :class:`ExternalStream`."""
+    return ExternalStream(data_ptr, device)
+
+
 class Event:
     """A mark in the work of a stream, for others to wait for and to measure time with.
 
