@@ -75,6 +75,8 @@ def test_functions_that_set_the_state():
 def test_errors():
     with pytest.raises(ValueError, match="Expected `device_type` of type `str`, got: `int`"):
         vt.autocast(3)
+    with pytest.raises(TypeError, match=r"autocast\(\): dtype must be vibetensor.dtype, not str"):
+        vt.autocast("cpu", "bfloat16")
     with pytest.raises(RuntimeError, match="unsupported autocast device_type 'tpu'"):
         vt.autocast("tpu")
     with pytest.raises(RuntimeError, match="unknown device type for autocast: 'tpu'"):

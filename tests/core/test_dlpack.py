@@ -197,6 +197,8 @@ def test_refusals():
     with pytest.raises(BufferError, match="DLPack device"):
         t.__dlpack__(dl_device=(2, 0))
     t.__dlpack__(dl_device=(1, 0), stream=-1)
+    for old in ((), (0, 8), (1,)):
+        assert '"dltensor"' in repr(t.__dlpack__(max_version=old))
     t.requires_grad_()
     with pytest.raises(BufferError, match="require gradient,"):
         t.__dlpack__()

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import numpy
 import pytest
 import torch
 
@@ -210,6 +211,16 @@ def test_random_state(driver):
     vt.cuda.set_rng_state_all(states)
     vt.manual_seed(9)
     assert vt.cuda.initial_seed() == 9
+
+
+def test_dlpack_to_the_host(driver):
+    """The array API asks producers for a copy on the CPU, as ``numpy.from_dlpack(x, device="cpu")`` does."""
+    x = vt.ones(3, device="cuda")
+    assert numpy.from_dlpack(x, device="cpu").shape == (3,)
+    assert '"dltensor_versioned"' in repr(x.__dlpack__(dl_device=(1, 0), max_version=(1, 0)))
+    for wrong in ({"dl_device": (1, 0), "copy": False}, {"dl_device": (2, 1)}, {"dl_device": ()}):
+        with pytest.raises(BufferError, match="the tensor is on cuda:0, it cannot be exported"):
+            x.__dlpack__(**wrong)
 
 
 def test_nvtx_without_a_profiler():

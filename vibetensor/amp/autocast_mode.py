@@ -76,6 +76,10 @@ class autocast:
             raise RuntimeError(
                 f"User specified an unsupported autocast device_type '{device_type}'"
             )
+        if dtype is not None and not isinstance(dtype, DType):
+            raise TypeError(
+                f"autocast(): dtype must be vibetensor.dtype, not {type(dtype).__name__}"
+            )
         self.device = device_type
         self.fast_dtype = get_autocast_dtype(device_type) if dtype is None else dtype
         self._cache_enabled = (

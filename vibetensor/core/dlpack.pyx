@@ -175,15 +175,16 @@ def dlpack_method(
     max_version : (int, int), optional
         The newest protocol the consumer knows; (1, 0) and above give a versioned capsule.
     dl_device : (int, int), optional
-        Where the consumer wants the data; only the tensor's own device is possible.
+        Where the consumer wants the data: the tensor's own device, or (1, 0), the CPU, which needs
+        a copy.
     copy : bool, optional
-        True exports a copy; False and None share the memory.
+        True exports a copy; False never copies; None copies only to the CPU.
 
     BufferError if the tensor requires grad or cannot be exported.
     """
     cdef Tensor t = self
     cdef DLDevice device = dl_device_of(self)
-    cdef bint versioned = max_version is not None and max_version[0] >= 1
+    cdef bint versioned = max_version is not None and tuple(max_version) >= (1, 0)
     cdef uint64_t flags = 0
     if self.requires_grad:
         raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
@@ -195,6 +196,8 @@ def dlpack_method(
         raise BufferError("__dlpack__(): stream 0 is ambiguous: 1 is the legacy default stream, 2 that "
                           "of the thread")
     if dl_device is not None and tuple(dl_device) != (device.device_type, device.device_id):
+        if tuple(dl_device) == (DL_CPU, 0) and (copy is None or copy):
+            return export(<Tensor>self.cpu(), versioned, DL_FLAG_IS_COPIED)
         raise BufferError(f"__dlpack__(): the tensor is on {self.device}, it cannot be exported to "
                           f"DLPack device {tuple(dl_device)}")
     if copy:
