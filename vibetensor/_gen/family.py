@@ -27,6 +27,7 @@ from vibetensor.core.types cimport *
 from vibetensor.core.views cimport *
 from vibetensor.ops.arguments cimport *
 from vibetensor.ops.attention cimport *
+from vibetensor.ops.attention_composed cimport *
 from vibetensor.ops.autocast cimport *
 from vibetensor.ops.checks cimport *
 from vibetensor.ops.composites cimport *

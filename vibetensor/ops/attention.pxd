@@ -1,4 +1,4 @@
-"""Attention: checks, the choice of the way to compute it, and its form in other operators."""
+"""Attention: checks, outputs, and the choice of the way to compute it."""
 from libc.stdint cimport int64_t
 
 from vibetensor.core.tensor cimport Tensor
@@ -16,10 +16,5 @@ cdef Tensor attention_lse(Tensor query, bint packed)
 # Of query, key and value, None where not wanted; parts of one tensor if the three are that.
 cdef tuple attention_gradients(Tensor query, Tensor key, Tensor value, bint packed, tuple wanted)
 cdef Tensor attention_mask_gradient(Tensor query, Tensor key, Tensor mask, int64_t options)
-# The result and the log-sum-exp by other operators, differentiable any number of times.
-cdef tuple attention_of_operators(
-    Tensor query, Tensor key, Tensor value, Tensor mask, Tensor slopes, Tensor cu_queries,
-    Tensor cu_keys, double scale, double dropout_p, int64_t seed, int64_t offset, int64_t low,
-    int64_t high, tuple lengths)
 cdef Tensor sdpa_composite(Tensor query, Tensor key, Tensor value, Tensor mask, double dropout_p,
                            bint is_causal, object scale, bint enable_gqa)
