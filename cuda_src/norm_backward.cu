@@ -14,14 +14,15 @@ struct StoredRows {
   using Slice = RowSlice<T, E>;
   const NormBackwardArgs &norm;
 
-  __device__ __forceinline__ void announce(int, int) const {}
-  __device__ __forceinline__ void put(acc_t<T> (&dx)[E], int row, int n) const {
+  __device__ __forceinline__ void announce(void *, int, int) const {}
+  __device__ __forceinline__ void put(acc_t<T> (&dx)[E], const void *, int row, int n) const {
     Slice::store(dx, static_cast<T *>(norm.dx) + row * norm.dx_stride, n, 1, true);
   }
 };
 
 // The gradient that comes from elsewhere is added before, and what was dropped gets its share. There are
-// no registers to fetch a row of `extra` ahead, but it can be called into the cache.
+// no registers to fetch a row of `extra` ahead, but it has `room` in shared memory: a thread copies what
+// it will need itself.
 template <class T, class X>
 struct SharedRows {
   static constexpr int E = norm_slice(sizeof(T));
@@ -33,17 +34,25 @@ struct SharedRows {
 
   __device__ __forceinline__ explicit SharedRows(const AddNormBackwardArgs &args)
       : a(args), norm(args.norm) {}
-  __device__ __forceinline__ void announce(int row, int n) const {
-    if (!a.extra) return;
+  static __device__ __forceinline__ int slot(int p) {
+    return p * kNormThreads + int(threadIdx.y * blockDim.x + threadIdx.x);
+  }
+  __device__ __forceinline__ void announce(void *room, int row, int n) const {
+    if (!a.extra || !norm.dx) return;
+    const unsigned to = unsigned(__cvta_generic_to_shared(room));
     const T *const extra = static_cast<const T *>(a.extra) + row * a.extra_stride;
 #pragma unroll
     for (int p = 0; p < Slice::P; p++) {
       const int i = Slice::index(true, p * K);
-      if (i < n) asm volatile("prefetch.global.L2 [%0];" ::"l"(extra + i));
+      if (i < n) {
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to + slot(p) * 16),
+                     "l"(extra + i)
+                     : "memory");
+      }
     }
   }
-  __device__ __forceinline__ void put(V (&dx)[E], int row, int n) const {
-    const T *const extra = static_cast<const T *>(a.extra) + row * a.extra_stride;
+  __device__ __forceinline__ void put(V (&dx)[E], const void *room, int row, int n) const {
+    if (a.extra) asm volatile("cp.async.wait_all;" ::: "memory");
     T *const to = static_cast<T *>(norm.dx) + row * norm.dx_stride;
     X *const dropped = static_cast<X *>(a.dropped) + row * a.dropped_stride;
 #pragma unroll
@@ -54,7 +63,7 @@ struct SharedRows {
 #pragma unroll
       for (int k = 0; k < K; k++) d[k] = dx[p * K + k];
       if (a.extra) {
-        const Pack<T, K> more = load_pack<T, K>(extra + i);
+        const Pack<T, K> more = static_cast<const Pack<T, K> *>(room)[slot(p)];
 #pragma unroll
         for (int k = 0; k < K; k++) d[k] += static_cast<V>(more.x[k]);
       }
@@ -82,7 +91,7 @@ __device__ __forceinline__ void backward_rows(const Rows &out_rows) {
   constexpr int E = norm_slice(sizeof(T));
   using Slice = RowSlice<T, E>;
   __shared__ Two<V> room[Group<V>::kRoom];
-  __shared__ V sums[kNormThreads * E];
+  alignas(16) __shared__ V sums[kNormThreads * E];  // at the end; before, room for rows to come
   Group<Two<V>> group(room);
   constexpr int K = Slice::K;
   const G *const gs = static_cast<const G *>(a.g);
@@ -109,13 +118,13 @@ __device__ __forceinline__ void backward_rows(const Rows &out_rows) {
       if (i < n) raw_g[p] = load_pack<G, K>(gs + r * a.g_stride + i);
     }
     Slice::fetch(raw_x, xs + r * a.x_stride, n, 1, true);
-    out_rows.announce(r, n);
     if (n > 0) {
       next_rstd = rstds[r];
       if (!rms) next_mean = means[r];
     }
   };
   fetch(row);
+  out_rows.announce(sums, row, row < rows ? width : 0);
 #pragma unroll 1
   for (; first < rows; first += step, row += step) {
     const int n = row < rows ? width : 0;
@@ -145,7 +154,8 @@ __device__ __forceinline__ void backward_rows(const Rows &out_rows) {
     const V shift = rms ? V(0) : s.a * scale, slope = s.b * scale;
 #pragma unroll
     for (int e = 0; e < E; e++) g[e] = (g[e] - shift - v[e] * slope) * rstd;
-    out_rows.put(g, row, n);
+    out_rows.put(g, sums, row, n);
+    out_rows.announce(sums, row + step, row + step < rows ? width : 0);
   }
 
   // Groups that share a warp add their sums by shuffles; then a thread for each column adds what the
