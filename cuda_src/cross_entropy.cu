@@ -110,7 +110,8 @@ __device__ __forceinline__ void forward(const CrossEntropyArgs &a) {
     if (live) {
       static_cast<V *>(a.largest)[sample] = s.largest;
       static_cast<V *>(a.sum)[sample] = s.sum;
-      if (a.losses) static_cast<T *>(a.losses)[sample] = store_as<T>(loss);
+      if (a.losses && a.wide) static_cast<V *>(a.losses)[sample] = loss;
+      if (a.losses && !a.wide) static_cast<T *>(a.losses)[sample] = store_as<T>(loss);
     }
     sums[threadIdx.y] = {static_cast<double>(loss), static_cast<double>(w)};
   }
@@ -151,8 +152,9 @@ __device__ __forceinline__ void backward(const CrossEntropyBackwardArgs &a) {
   const int64_t stride = a.lines.stride[0], out_stride = a.lines.stride[1];
   if (t < 0) return store_zeros(dx, classes, out_stride);
   const V *const weight = static_cast<const V *>(o.weight);
-  V grad = static_cast<V>(
-      static_cast<const T *>(a.grad.data)[sample_offset(a.grad, a.lines.inner, sample)]);
+  const int64_t g = sample_offset(a.grad, a.lines.inner, sample);
+  V grad = a.wide ? static_cast<const V *>(a.grad.data)[g]
+                  : static_cast<V>(static_cast<const T *>(a.grad.data)[g]);
   if (a.total) grad /= *static_cast<const V *>(a.total);
   const V largest = static_cast<const V *>(a.largest)[sample];
   const Shares<V> share(

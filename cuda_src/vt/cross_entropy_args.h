@@ -26,6 +26,7 @@ struct CrossEntropyArgs {
   const void *x;
   SampleValues target;  // int64
   void *losses;         // per sample, or null
+  int64_t wide;         // whether they have the compute type rather than that of x
   void *largest, *sum;  // per sample, in the compute type
   void *partial;        // the sums of loss and weight of each block, in double
   Lines<1> lines;
@@ -42,6 +43,7 @@ struct CrossEntropyFinishArgs {
 
 struct CrossEntropyBackwardArgs {
   SampleValues grad;  // or one value
+  int64_t wide;       // whether it has the compute type rather than that of x
   const void *x;
   SampleValues target;
   const void *largest, *sum;

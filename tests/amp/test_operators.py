@@ -90,6 +90,12 @@ CASES = {
     ),
     "rms_norm": lambda lib, x, i: lib.nn.functional.rms_norm(x(0, 2, 4), (4,), x(1, 4), 1e-5),
     "cross_entropy": lambda lib, x, i: lib.nn.functional.cross_entropy(x(0, 2, 4), i(3, 1)),
+    "cross_entropy_of_each": lambda lib, x, i: lib.nn.functional.cross_entropy(
+        x(0, 2, 4), i(3, 1), x(1, 4), label_smoothing=0.25, reduction="none"
+    ),
+    "cross_entropy_of_probabilities": lambda lib, x, i: lib.nn.functional.cross_entropy(
+        x(0, 2, 4), x(1, 2, 4)
+    ),
     "nll_loss": lambda lib, x, i: lib.nn.functional.nll_loss(x(0, 2, 4), i(3, 1)),
     "mse_loss": lambda lib, x, i: lib.nn.functional.mse_loss(x(0, 3), x(1, 3)),
     "sum": lambda lib, x, i: x(0, 2, 3).sum(1),
@@ -109,8 +115,8 @@ CASES = {
     "where": lambda lib, x, i: lib.where(x(0, 3) > 1, x(0, 3), x(1, 3)),
     "std": lambda lib, x, i: x(0, 3).std(),
 }
-# Of which no function is public.
-PRIVATE = {"_linear_gelu"}
+# Of which no function is public; the latter two are cross_entropy's.
+PRIVATE = {"_linear_gelu", "_cross_entropy", "_cross_entropy_probabilities"}
 
 
 def run(lib, name, dtypes, low, device="cpu"):
@@ -142,7 +148,7 @@ PYTORCH = {
     "scaled_dot_product_attention",
     ("cpu", "float32"): "avg_pool3d binary_cross_entropy grid_sampler polar quantile nanquantile "
     "stft cdist trace view_as_complex cholesky inverse mse_loss cosine_embedding_loss nll_loss "
-    "hinge_embedding_loss poisson_nll_loss cross_entropy l1_loss huber_loss margin_ranking_loss "
+    "hinge_embedding_loss poisson_nll_loss l1_loss huber_loss margin_ranking_loss "
     "soft_margin_loss triplet_margin_loss multi_margin_loss ctc_loss kl_div smooth_l1_loss "
     "multilabel_margin_loss binary_cross_entropy_with_logits",
     ("cpu", "float32_dtype"): "prod",
@@ -193,7 +199,8 @@ CUDA_RESULTS = {
     "low": "mm bmm addmm baddbmm matmul linear linear_gelu gelu_mlp conv1d "
     "scaled_dot_product_attention",
     "float32": "exp expm1 log log2 log1p reciprocal rsqrt pow square true_divide layer_norm rms_norm "
-    "cross_entropy nll_loss mse_loss sum prod cumsum softmax log_softmax linear_cross_entropy",
+    "cross_entropy cross_entropy_of_each cross_entropy_of_probabilities nll_loss mse_loss sum prod "
+    "cumsum softmax log_softmax linear_cross_entropy",
     "widest": "cat stack index_put scatter_add",
     "first": "mean sqrt gelu std",
     "promoted": "add where",
@@ -245,3 +252,56 @@ def test_a_region_concerns_the_tensors_of_its_device(driver):
     with vt.autocast("cpu"):
         assert (y @ y).dtype == vt.float32
         assert (y.half() * 2).sum().dtype == vt.float16
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("low", LOW)
+@pytest.mark.parametrize("place", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_float32_loss_of_low_logits(place, low, reduction):
+    """The loss and the gradient of logits that were cast to float32, the gradient rounded once."""
+    logits = torch.randn(6, 9, 4, generator=torch.Generator().manual_seed(0)).tolist()
+    logits = vt.tensor(logits, dtype=getattr(vt, low), device=place)
+    target = vt.tensor([[0, 8, 3, -100]] * 6, device=place)
+    weight = vt.linspace(0.5, 1.5, 9, device=place)
+    for shape in ((6, 9, 4), (24, 9)):
+        x = logits.reshape(shape).requires_grad_()
+        wide = x.detach().float().requires_grad_()
+        t = target if len(shape) == 3 else target.reshape(-1)
+        options = {"weight": weight, "label_smoothing": 0.125, "reduction": reduction}
+        expected = vt.nn.functional.cross_entropy(wide, t, **options)
+        with vt.autocast(place, getattr(vt, low)):
+            got = vt.nn.functional.cross_entropy(x, t, **options)
+        assert got.dtype == vt.float32
+        (got * 1024.0).sum().backward()
+        (expected * 1024.0).sum().backward()
+        assert x.grad.dtype == x.dtype
+        # On the CPU the same additions in the same order; of a pack on CUDA in another one.
+        exact = {"rtol": 0, "atol": 0}
+        close = exact if place == "cpu" else {"rtol": 1e-6, "atol": 1e-6}
+        torch.testing.assert_close(
+            torch.tensor(got.tolist()), torch.tensor(expected.tolist()), **close
+        )
+        digits = 2.0**-7 if low == "bfloat16" else 2.0**-10
+        close = exact if place == "cpu" else {"rtol": digits, "atol": 1e-5}
+        torch.testing.assert_close(
+            torch.tensor(x.grad.float().tolist()),
+            torch.tensor(wide.grad.to(x.dtype).float().tolist()),
+            **close,
+        )
+
+
+def test_a_loss_of_low_logits_casts_nothing(driver):
+    x = vt.zeros(8, 16, dtype=vt.bfloat16, device="cuda", requires_grad=True)
+    t = vt.zeros(8, dtype=vt.int64, device="cuda")
+    driver.clear()
+    driver.record()
+    with vt.autocast("cuda", vt.bfloat16):
+        loss = vt.nn.functional.cross_entropy(x, t)
+    loss.backward()
+    driver.record(False)
+    names = [e["name"] for e in driver.log() if e["kind"] == "launch"]
+    assert loss.dtype == vt.float32
+    assert x.grad.dtype == vt.bfloat16
+    assert [n for n in names if "fill" not in n] == [
+        "vt_cross_entropy_bf16", "vt_cross_entropy_finish_f32", "vt_cross_entropy_backward_bf16",
+    ]  # fmt: skip

@@ -30,16 +30,16 @@ LISTS = {
         "lower": PRODUCTS,
         "float32": (
             "exp", "expm1", "log", "log2", "log1p", "reciprocal", "rsqrt", "pow", "square",
-            "layer_norm", "rms_norm", "cross_entropy", "nll_loss", "mse_loss",
+            "layer_norm", "rms_norm", "_cross_entropy_probabilities", "nll_loss", "mse_loss",
         ),
-        "float32_dtype": ("sum", "prod", "cumsum", "softmax", "log_softmax"),
+        "float32_dtype": ("sum", "prod", "cumsum", "softmax", "log_softmax", "_cross_entropy"),
         "float32_number": ("true_divide",),
         "widest": ("cat", "stack", "index_put", "scatter_add"),
     },
     "cpu": {
         "lower": PRODUCTS,
-        "float32": ("cross_entropy", "nll_loss", "mse_loss"),
-        "float32_dtype": ("prod",),
+        "float32": ("_cross_entropy_probabilities", "nll_loss", "mse_loss"),
+        "float32_dtype": ("prod", "_cross_entropy"),
         "widest": ("cat", "stack"),
         # PyTorch's kernels for the CPU take weights in float32 beside a low-precision input.
         "parameters": ("layer_norm", "rms_norm"),

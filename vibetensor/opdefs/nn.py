@@ -229,18 +229,21 @@ def rms_norm(
 )
 def _cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None, reduction: int, ignore_index: int,
-    label_smoothing: float,
+    label_smoothing: float, dtype: dtype | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss; of each sample the largest logit, then of each the sum of ``exp(logit - largest)``; and the
+    """The loss, of the dtype of `input` or of `dtype`, which may be float32 for half types; of each sample the largest logit, then of each the sum of ``exp(logit - largest)``; and the
     weight of all counted samples. (The logarithm of that sum, rounded beside a large logit, would cost
     the gradient digits.)"""
 
 
 @_cross_entropy.prepare
-def _(input, target, weight, reduction, ignore_index, label_smoothing):
+def _(input, target, weight, reduction, ignore_index, label_smoothing, dtype):
     check_cross_entropy(input, target, weight)
     return (
-        new_empty(input, tensor_shape(target) if reduction == 0 else ()),
+        tensor_empty(
+            tensor_shape(target) if reduction == 0 else (), input.dtype if dtype < 0 else dtype,
+            input.device_type, input.device_index,
+        ),
         new_statistic(input, (2,) + tensor_shape(target)), new_statistic(input, ()),
     )
 
@@ -253,9 +256,9 @@ def _(grad, input, target, weight, reduction, ignore_index, label_smoothing, sta
 
 
 @_cross_entropy.reference
-def _(input, target, weight, reduction, ignore_index, label_smoothing):
+def _(input, target, weight, reduction, ignore_index, label_smoothing, dtype):
     return cross_entropy_reference(
-        input, target, weight, reduction, ignore_index, label_smoothing
+        float_input(input, dtype), target, weight, reduction, ignore_index, label_smoothing
     ), None, None
 
 
@@ -275,6 +278,14 @@ def _(
     grad_output, input, target, weight, statistics, total, reduction, ignore_index, label_smoothing
 ):
     return tensor_new_like(input, input.dtype)
+
+
+@composite(surfaces=())
+def _cross_entropy_probabilities(
+    input: Tensor, target: Tensor, weight: Tensor | None, reduction: int, label_smoothing: float
+) -> Tensor:
+    """The cross entropy of logits against class probabilities."""
+    return class_probabilities(input, target, weight, reduction, label_smoothing)
 
 
 @composite(surfaces=FUNCTIONAL)

@@ -38,6 +38,8 @@ cdef Tensor conv1d_composite(Tensor input, Tensor weight, Tensor bias, object st
 # --- networks ---
 cdef Tensor cross_entropy_composite(Tensor input, Tensor target, Tensor weight, int64_t ignore_index,
                                     object reduction, double label_smoothing)
+cdef Tensor class_probabilities(Tensor input, Tensor target, Tensor weight, int64_t reduction,
+                                double label_smoothing)
 cdef Tensor nll_composite(Tensor input, Tensor target, Tensor weight, int64_t ignore_index,
                           object reduction)
 cdef Tensor rms_norm_composite(Tensor input, tuple normalized_shape, Tensor weight, object eps)

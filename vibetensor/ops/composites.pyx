@@ -558,8 +558,8 @@ cdef Tensor cross_entropy_composite(Tensor input, Tensor target, Tensor weight, 
                 f"{dtype_scalar_name(target.dtype)}"
             )
     if target.dtype >= VT_F16:
-        return class_probabilities(input, target, weight, code, label_smoothing)
-    return op__cross_entropy(input, target, weight, code, ignore_index, label_smoothing)[0]
+        return op__cross_entropy_probabilities(input, target, weight, code, label_smoothing)
+    return op__cross_entropy(input, target, weight, code, ignore_index, label_smoothing, -1)[0]
 
 
 cdef Tensor class_probabilities(Tensor input, Tensor target, Tensor weight, int64_t reduction,

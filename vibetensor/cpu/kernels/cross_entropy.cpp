@@ -43,12 +43,14 @@ struct Forward {
   const Options<V> &options;
   const int64_t classes, stride;
   T *const losses;              // per sample, or null
+  V *const wide_losses;         // the same for a loss in float32 of half types
   V *const maxima, *const sum;  // the largest logit and the sum of exp(logit - largest), per sample
 
   VT_INLINE void finish(int64_t index, V loss, V m, V s, V weight, LossSums &sums) const {
     maxima[index] = m;
     sum[index] = s;
     if (losses) losses[index] = static_cast<T>(loss);
+    if (wide_losses) wide_losses[index] = loss;
     sums.loss += loss;
     sums.weight += weight;
   }
@@ -188,9 +190,15 @@ vt_status forward(const vt_array *a, const vt_value *v, vt_context *ctx) {
   const Scratch<V, kInline> weights(classes);
   if (!weights.ok()) return VT_ERROR_OUT_OF_MEMORY;
   const Options<V> options(a[2], weights.data(), classes, v);
-  const Forward<T> op = {options,           classes,
-                         samples.stride[0], reduction == kReductionNone ? data_of<T>(out) : nullptr,
-                         data_of<V>(a[4]),  data_of<V>(a[4]) + samples.count};
+  const bool each = reduction == kReductionNone, wide = out.dtype != input.dtype;
+  V *const statistics = data_of<V>(a[4]);
+  const Forward<T> op = {options,
+                         classes,
+                         samples.stride[0],
+                         each && !wide ? data_of<T>(out) : nullptr,
+                         each && wide ? data_of<V>(out) : nullptr,
+                         statistics,
+                         statistics + samples.count};
   const bool tiled = samples.side_by_side;
   const bool copies = !op.kInPlace || (!tiled && op.stride != 1);
   const int64_t room_size = copies ? classes * (tiled ? kTile : 1) : 0;
@@ -284,7 +292,7 @@ vt_status in_place(const vt_array *a, const vt_value *v, vt_context *ctx) {
   const Scratch<V, kInline> statistics(2 * rows);
   if (!statistics.ok()) return VT_ERROR_OUT_OF_MEMORY;
   V *const m = statistics.data(), *const sum = m + rows;
-  const Forward<T> forward = {options, classes, 1, nullptr, m, sum};
+  const Forward<T> forward = {options, classes, 1, nullptr, nullptr, m, sum};
   const Backward<T> backward = {options, classes, 1, 1};
   V grad = static_cast<V>(v[3].re);
   if (given(a[3])) grad /= *data_of<const V>(a[3]);
@@ -311,9 +319,9 @@ vt_status in_place(const vt_array *a, const vt_value *v, vt_context *ctx) {
 // arrays: input, target (int64), weight?, then out, statistics, total_weight. values: reduction,
 // ignore_index, label_smoothing. `statistics` (the largest logit of each sample, then the sum of
 // exp(logit - largest) of each) and `total_weight` (one) have the compute type: float, or double for
-// double. `out` is contiguous.
+// double. `out` is contiguous, of the input's dtype or of the compute type.
 vt_status cross_entropy_cpu(const vt_array *a, const vt_value *v, vt_context *ctx) {
-  if (a[1].dtype != VT_I64) return VT_ERROR_DTYPE;
+  if (a[1].dtype != VT_I64 || !holds_loss_of(a[3], a[0])) return VT_ERROR_DTYPE;
   return dispatch<kFloating>(
       a[0].dtype, [&](auto tag) { return forward<typename decltype(tag)::type>(a, v, ctx); });
 }
@@ -321,7 +329,7 @@ vt_status cross_entropy_cpu(const vt_array *a, const vt_value *v, vt_context *ct
 // arrays: grad, input, target, weight?, statistics, total_weight, then grad_input. values: as the
 // forward's.
 vt_status cross_entropy_backward_cpu(const vt_array *a, const vt_value *v, vt_context *) {
-  if (a[2].dtype != VT_I64 || a[0].dtype != a[1].dtype) return VT_ERROR_DTYPE;
+  if (a[2].dtype != VT_I64 || !holds_loss_of(a[0], a[1])) return VT_ERROR_DTYPE;
   return dispatch<kFloating>(
       a[1].dtype, [&](auto tag) { return backward<typename decltype(tag)::type>(a, v); });
 }

@@ -114,23 +114,36 @@ inline vt_status check_targets(const vt_array &target, const vt_array &input, in
   return status;
 }
 
+// Whether losses of such an input, or their gradients, may have the dtype of `a`: the input's, or
+// float32 for half types.
+inline bool holds_loss_of(const vt_array &a, const vt_array &input) {
+  return a.dtype == input.dtype ||
+         (a.dtype == VT_F32 && (input.dtype == VT_F16 || input.dtype == VT_BF16));
+}
+
 // What a sample's part of the loss is multiplied by on the way back. `grad` holds one value, or one
 // per sample where the losses were not reduced.
 template <class T>
 struct LossGrad {
   const T *grad;
+  const acc_t<T> *wide;  // not null: instead of it, where the loss of a half type is float32
   bool per_sample;
   acc_t<T> all;
 
   LossGrad(const vt_array &g, int64_t reduction, double total)
-      : grad(data_of<const T>(g)), per_sample(reduction == kReductionNone), all(0) {
+      : grad(data_of<const T>(g)),
+        wide(g.dtype == VT_F32 && !is_same<T, acc_t<T>>::value ? data_of<const acc_t<T>>(g)
+                                                               : nullptr),
+        per_sample(reduction == kReductionNone),
+        all(0) {
     if (!per_sample) {
-      const acc_t<T> value = static_cast<acc_t<T>>(*grad);
+      const acc_t<T> value = wide ? *wide : static_cast<acc_t<T>>(*grad);
       all = reduction == kReductionMean ? value / static_cast<acc_t<T>>(total) : value;
     }
   }
   VT_INLINE acc_t<T> at(int64_t offset) const {
-    return per_sample ? static_cast<acc_t<T>>(grad[offset]) : all;
+    if (!per_sample) return all;
+    return wide ? wide[offset] : static_cast<acc_t<T>>(grad[offset]);
   }
 };
 

@@ -144,6 +144,13 @@ void set_line(vt::Lines<N> *lines, int k, const Samples &s) {
   lines->stride[k] = s.class_stride;
 }
 
+// Whether losses of such an input, or their gradients, may have the dtype of `a`: the input's, or
+// float32 for half types.
+bool holds_loss_of(const vt_array &a, const vt_array &input) {
+  return a.dtype == input.dtype ||
+         (a.dtype == VT_F32 && (input.dtype == VT_F16 || input.dtype == VT_BF16));
+}
+
 bool is_weight(const vt_array &a) { return !a.data || in_set(kFloatingSet, a.dtype); }
 
 // The second half of a contiguous array.
@@ -165,11 +172,13 @@ extern "C" {
 
 // arrays: input, target (int64), weight?, then out, statistics, total_weight. values: reduction,
 // ignore_index, label_smoothing. `statistics` (the largest logit of each sample, then the sum of
-// exp(logit - largest) of each) and `total_weight` (one) have the compute type; `out` is contiguous.
+// exp(logit - largest) of each) and `total_weight` (one) have the compute type; `out` is contiguous, of the
+// input's dtype or of the compute type.
 vt_status cross_entropy_cuda(const vt_array *a, const vt_value *v, vt_context *ctx) {
   const vt_array &input = a[0], &out = a[3];
   const int dtype = input.dtype;
-  if (a[1].dtype != VT_I64 || !in_set(kFloatingSet, dtype) || !is_weight(a[2])) {
+  if (a[1].dtype != VT_I64 || !in_set(kFloatingSet, dtype) || !is_weight(a[2]) ||
+      !holds_loss_of(out, input)) {
     return VT_ERROR_DTYPE;
   }
   const int64_t reduction = v[0].i, classes = input.sizes[class_dim(input)];
@@ -193,6 +202,7 @@ vt_status cross_entropy_cuda(const vt_array *a, const vt_value *v, vt_context *c
   args.x = x.data();
   args.target = target.values();
   args.losses = reduction == kReductionNone ? out.data : nullptr;
+  args.wide = out.dtype != dtype;
   args.largest = a[4].data;
   args.sum = half_of(a[4]);
   args.partial = partial.as<char>();
@@ -214,7 +224,7 @@ vt_status cross_entropy_cuda(const vt_array *a, const vt_value *v, vt_context *c
 vt_status cross_entropy_backward_cuda(const vt_array *a, const vt_value *v, vt_context *ctx) {
   const vt_array &grad = a[0], &input = a[1], &out = a[6];
   const int dtype = input.dtype;
-  if (a[2].dtype != VT_I64 || grad.dtype != dtype || !in_set(kFloatingSet, dtype) ||
+  if (a[2].dtype != VT_I64 || !holds_loss_of(grad, input) || !in_set(kFloatingSet, dtype) ||
       !is_weight(a[3])) {
     return VT_ERROR_DTYPE;
   }
@@ -230,6 +240,7 @@ vt_status cross_entropy_backward_cuda(const vt_array *a, const vt_value *v, vt_c
   }
   CrossEntropyBackwardArgs args = {};
   args.grad = g.values();
+  args.wide = grad.dtype != dtype;
   args.x = x.data();
   args.target = target.values();
   args.largest = a[4].data;
