@@ -106,6 +106,30 @@ def test_add_norm_with_dropout(kind, width, p):
 
 
 @pytest.mark.parametrize("kind", ["layer", "rms"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("rows", "width"), [(1100, 4096), (600, 8192), (40000, 64)])
+def test_add_norm_of_more_rows_than_a_device_has_groups(kind, dtype, rows, width):
+    x, r = normal(rows, width, dtype=dtype), normal(rows, width, seed=1, dtype=dtype)
+    weight, bias = normal(width, seed=2, dtype=dtype), normal(width, seed=3, dtype=dtype)
+    seeds = [normal(rows, width, seed=4 + i, dtype=dtype) for i in range(2)]
+    inputs = [leaf(v) for v in (x, r, weight, bias)[: 4 if kind == "layer" else 3]]
+    out = add_norm(kind, *inputs, *([None] if kind == "rms" else []), 0.0)
+    found = vt.autograd.grad(list(out), inputs, [ours(s) for s in seeds])
+    total = (x + r).double().requires_grad_()
+    exact = [total, weight.double().requires_grad_(), bias.double().requires_grad_()]
+    exact = exact[: len(inputs) - 1]
+    normed = separate_norm(kind, *exact, *([None] if kind == "rms" else []), lib=peer)
+    wanted = torch.autograd.grad([normed, total], exact, [s.double() for s in seeds])
+    wanted = [wanted[0], *wanted]
+    for mine, theirs_, name in zip(
+        found, wanted, ("x", "residual", "weight", "bias"), strict=False
+    ):
+        scale = theirs_.square().mean().sqrt().item()
+        limit = torch.finfo(dtype).eps * (0.5 if dtype == torch.bfloat16 else 8)
+        assert error(theirs(mine), theirs_) <= limit * scale, name
+
+
+@pytest.mark.parametrize("kind", ["layer", "rms"])
 def test_add_norm_where_only_one_result_is_used(kind):
     for used in (0, 1):
         x, r, w, b = (
