@@ -280,9 +280,9 @@ CODES = {vt.float16: 6, vt.bfloat16: 7, vt.float32: 8, vt.float64: 9}
 
 @pytest.fixture
 def small_chunks():
-    """The private operator, whose last argument but the dtype of the loss is the rows at a time."""
+    """The private operator; behind the rows at a time come the dtypes of loss and gradient."""
     operator = vt.ops.surface("ops")["_linear_cross_entropy"]
-    return lambda x, *rest: operator(x, *rest, CODES[x.dtype])
+    return lambda x, *rest: operator(x, *rest, CODES[x.dtype], CODES[x.dtype])
 
 
 @pytest.mark.parametrize("options", OPTIONS)
