@@ -63,7 +63,7 @@ class Attention:
 
         major, _ = cuda.get_device_capability(device)
         return [
-            AttentionRow(*(None if value == _NO_BOUND else value for value in row))
+            AttentionRow._make(None if value == _NO_BOUND else value for value in row)
             for row in _library().rows(major)
         ]
 

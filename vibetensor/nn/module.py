@@ -214,15 +214,18 @@ class Module(ModuleBase):
     ) -> Iterator[tuple[str, Module]]:
         """All modules of the tree, this one first, with dotted names; each once."""
         memo = set() if memo is None else memo
-        if self in memo:
-            return
-        if remove_duplicate:
-            memo.add(self)
-        yield prefix, self
-        for name, module in self._modules.items():
-            if module is not None:
-                inner = f"{prefix}.{name}" if prefix else name
-                yield from module.named_modules(memo, inner, remove_duplicate)
+        waiting = [(prefix, self)]
+        while waiting:
+            path, module = waiting.pop()
+            if module in memo:
+                continue
+            if remove_duplicate:
+                memo.add(module)
+            yield path, module
+            if module._modules:
+                start = f"{path}." if path else ""
+                inner = [(start + n, m) for n, m in module._modules.items() if m is not None]
+                waiting += reversed(inner)
 
     def modules(self) -> Iterator[Module]:
         """All modules of the tree, this one first; each once."""

@@ -129,7 +129,7 @@ class Adam(Optimizer):
         )
         flags = (bool(group["maximize"]), bool(group["decoupled_weight_decay"]))
         graph = capture.active()
-        for (device, _, step, _), (parameters, gradients, states) in buckets.items():
+        for (device, _, step, _), (parameters, gradients, states) in buckets.columns():
             found_inf = None if self.found_inf is None else self.found_inf.to(device)
             skipped = states[0].get("skipped")
             if found_inf is not None and (skipped is None or id(skipped) in shared):

@@ -120,7 +120,7 @@ class Muon(Optimizer):
             buckets.add(key, parameter, gradient, state["momentum_buffer"])
         decay = float(group["weight_decay"])
         graph = capture.active()
-        for (device, dtype, shape), (parameters, gradients, buffers) in buckets.items():
+        for (device, dtype, shape), (parameters, gradients, buffers) in buckets.columns():
             updates = vt.empty((len(parameters), *shape), dtype=dtype, device=device)
             ops._muon_(
                 gradients, buffers, list(updates), float(group["momentum"]), group["nesterov"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -206,13 +206,17 @@ class Optimizer:
         return "\n".join([*lines, ")"])
 
 
-class Buckets(dict[Any, list[list[Any]]]):
-    """Lists of tensors that one fused operator can take together, by what they must share."""
+class Buckets(dict[Any, list[tuple[Any, ...]]]):
+    """What one operator can take together, by what it must share: a row for each parameter."""
 
-    def add(self, key: Any, *columns: Any) -> None:
-        """Append one value to each list of the bucket ``key``."""
-        bucket = self.get(key)
-        if bucket is None:
-            bucket = self[key] = [[] for _ in columns]
-        for values, value in zip(bucket, columns, strict=True):
-            values.append(value)
+    def add(self, key: Any, *row: Any) -> None:
+        """Append a row to the bucket ``key``."""
+        rows = self.get(key)
+        if rows is None:
+            rows = self[key] = []
+        rows.append(row)
+
+    def columns(self) -> Iterator[tuple[Any, list[list[Any]]]]:
+        """The keys, each with the lists that the operator takes."""
+        for key, rows in self.items():
+            yield key, [list(column) for column in zip(*rows, strict=True)]

@@ -106,7 +106,7 @@ class SGD(Optimizer):
                 buffer = vt.empty_like(parameter)
             buckets.add((*kind, first), parameter, gradient, buffer)
         graph = capture.active()
-        for (device, _, first), (parameters, gradients, *rest) in buckets.items():
+        for (device, _, first), (parameters, gradients, *rest) in buckets.columns():
             buffers = rest[0] if rest else []
             numbers: list[Tensor] = []
             if graph is not None and device.type == "cuda":

@@ -218,18 +218,19 @@ vt_status attention_hopper_backward(const vt_array *arrays, const vt_value *valu
       grad.strides[0], grad.strides[1], grad.strides[2], heads, int32_t(queries), int32_t(padded));
   if (status != VT_OK) return status;
 
-  const int64_t programs = (keys + t.n - 1) / t.n * key_rows;
-  // Programs of causal calls differ in length: few of them are evened out by walking all rows at
-  // once, else few rows, for their queries to stay in the cache.
-  const bool all = c.causal && programs < 8 * properties(ctx).sm_count;
+  const int64_t blocks = (keys + t.n - 1) / t.n;
+  // Few rows are walked at the same time, for their queries to stay in the cache. Programs of causal calls
+  // differ in length: as many rows as fill the device, the longest programs first, even that out.
+  const int64_t filling = properties(ctx).sm_count / blocks;
+  const int64_t together = !c.causal ? 4 : filling > 2 ? filling : 2;
   status = backward_kernel.launch(
-      ctx, c, {unsigned(programs)}, read_heads_of(q), read_heads_of(k), read_heads_of(v),
+      ctx, c, {unsigned(blocks * key_rows)}, read_heads_of(q), read_heads_of(k), read_heads_of(v),
       read_heads_of(grad), heads_of(dk), heads_of(dv),
       TensorDescriptor<float, 2>{sum.as<float>(), {rows * padded, dim}, {dim, 1}},
       TensorDescriptor<const float, 1>{lse2.as<float>(), {rows * padded}, {1}},
       TensorDescriptor<const float, 1>{delta.as<float>(), {rows * padded}, {1}},
       stored.as<int32_t>(), int32_t(keys), int32_t(padded), int32_t(offset), int32_t(key_rows),
-      heads, int32_t(q.sizes[1] / k.sizes[1]), int32_t(all ? key_rows : 4), scale, scale * kLog2e);
+      heads, int32_t(q.sizes[1] / k.sizes[1]), int32_t(together), scale, scale * kLog2e);
   if (status != VT_OK) return status;
 
   return finish_kernel.launch(ctx, c, light, static_cast<const float *>(sum.as<float>()),
