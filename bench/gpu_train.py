@@ -180,8 +180,8 @@ class Side:
         self.process.join()
 
 
-def measure(subject: Subject, names: list[str], rounds: int) -> dict[str, Side]:
-    """All sides of a program; one that fails says so and is left out."""
+def measure(subject: Subject, names: list[str], rounds: int, failed: list[str]) -> dict[str, Side]:
+    """All sides of a program; one that fails says so, is left out, and is added to `failed`."""
     sides = [Side(name) for name in names]
     for side in sides:
         side.start(subject.name)
@@ -192,6 +192,7 @@ def measure(subject: Subject, names: list[str], rounds: int) -> dict[str, Side]:
             alive.append(side)
         except (RuntimeError, EOFError) as error:
             print(f"{subject.name}: {error}")
+            failed.append(f"{subject.name}, {side.name}")
     for number in progress(rounds):
         for side in alive if number % 2 else reversed(alive):
             side.samples.append(side.ask("turn"))
@@ -259,10 +260,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--json", help="write the results to this file")
     options = parser.parse_args(arguments)
     rows: list[Row] = []
+    failed: list[str] = []
     for subject in SUBJECTS:
         if options.only and not any(part in subject.name for part in options.only):
             continue
-        sides = measure(subject, options.sides, options.rounds)
+        sides = measure(subject, options.sides, options.rounds, failed)
         summary(subject, sides)
         if options.profile:
             for side in sides.values():
@@ -273,3 +275,6 @@ def main(arguments: list[str]) -> None:
         show(rows)
     if options.json:
         write(options.json, "train", rows, rounds=options.rounds)
+    ours = [name for name in failed if ", ours" in name]
+    if ours:
+        raise SystemExit(f"failed: {'; '.join(ours)}")
