@@ -263,6 +263,24 @@ def test_a_float32_mask(dtype):
     assert bias.grad.dtype == vt.float32
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_gradient_of_a_broadcast_mask_is_summed_before_it_is_rounded(dtype):
+    """As close to float64's as PyTorch's own."""
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 4, 33, 8).to(dtype) for _ in range(3))
+    for shape in ((1, 33), (1, 1, 33, 33), (33, 33)):
+        mask = torch.randn(shape).to(dtype).requires_grad_()
+        exact = mask.detach().double().requires_grad_()
+        mine = ours(mask.detach().double()).to(getattr(vt, str(dtype)[6:])).requires_grad_()
+        function = torch.nn.functional.scaled_dot_product_attention
+        function(q, k, v, mask).sum().backward()
+        function(q.double(), k.double(), v.double(), exact).sum().backward()
+        mq, mk, mv = (ours(t.double()).to(mine.dtype) for t in (q, k, v))
+        F.scaled_dot_product_attention(mq, mk, mv, mine).sum().backward()
+        error = (theirs(mine.grad.double()) - exact.grad).norm()
+        assert error <= 1.5 * (mask.grad.double() - exact.grad).norm(), shape
+
+
 # --- wrong input -------------------------------------------------------------------------------------------
 
 x = vt.zeros(2, 4, 3, 8)

@@ -122,7 +122,9 @@ cdef tuple attention_gradients(Tensor query, Tensor key, Tensor value, bint pack
 
 cdef Tensor attention_mask_gradient(Tensor query, Tensor key, Tensor mask, int64_t options):
     shape = (query.sizes[0], query.sizes[1], query.sizes[2], key.sizes[2])
-    if query.device_type != VT_CUDA or options & ATTENTION_COMPOSED:
+    if query.device_type != VT_CUDA:
+        return new_statistic(mask, shape)
+    if options & ATTENTION_COMPOSED:
         return new_empty(mask, shape)
     # The fused kernel sums over broadcast batches and heads, in float32.
     return tensor_empty((mask.sizes[0], mask.sizes[1]) + shape[2:], VT_F32, VT_CUDA, mask.device_index)

@@ -19,7 +19,8 @@ struct AttentionBackward {
   HeadArray<const S> grad, q, k, v, out;
   AttentionBias bias;
   AttentionDropout dropout;
-  HeadArray<S> grad_q, grad_k, grad_v, grad_mask;
+  HeadArray<S> grad_q, grad_k, grad_v;
+  HeadArray<T> grad_mask; /* not rounded before it is summed over what the mask broadcasts to */
   const T *lse;
   int64_t lse_batch, lse_head, lse_query;
 
@@ -285,9 +286,9 @@ struct AttentionBackward {
 
   void write_grad_mask(const Panel &p, int64_t b, int64_t h, int64_t key) const {
     for (int64_t c = 0; c < p.lanes; c++) {
-      S *const to = grad_mask.at(b, h, p.first + c) + key * grad_mask.feature;
+      T *const to = grad_mask.at(b, h, p.first + c) + key * grad_mask.feature;
       for (int64_t j = 0; j < p.seen; j++) {
-        to[j * grad_mask.feature] = static_cast<S>(p.ds[j * W + c]);
+        to[j * grad_mask.feature] = p.ds[j * W + c];
       }
     }
   }
@@ -296,12 +297,10 @@ struct AttentionBackward {
   void clear_grad_mask(int64_t b, int64_t h, int64_t first, int64_t queries) const {
     for (int64_t i = 0; i < queries; i++) {
       const int64_t panel = i / W, last = min_of(queries, (panel + 1) * W) - 1;
-      S *const to = grad_mask.at(b, h, first + i);
+      T *const to = grad_mask.at(b, h, first + i);
       const int64_t begin = shape.first_block(first), end = shape.seen_to(first + last);
-      for (int64_t j = 0; j < min_of(begin, shape.keys); j++) {
-        to[j * grad_mask.feature] = static_cast<S>(T(0));
-      }
-      for (int64_t j = end; j < shape.keys; j++) to[j * grad_mask.feature] = static_cast<S>(T(0));
+      for (int64_t j = 0; j < min_of(begin, shape.keys); j++) to[j * grad_mask.feature] = T(0);
+      for (int64_t j = end; j < shape.keys; j++) to[j * grad_mask.feature] = T(0);
     }
   }
 };
@@ -364,7 +363,7 @@ vt_status run(const AttentionBackward<S> &backward) {
 
 // arrays: grad (B, H, Tq, Dv), q, k, v, mask, slopes, cu_queries, cu_keys as in sdpa_cpu, out
 // (B, H, Tq, Dv), lse (B, H, Tq), then the outputs grad_q, grad_k, grad_v and grad_mask
-// (B, H, Tq, Tk), each of which may be none; values as in sdpa_cpu.
+// (B, H, Tq, Tk; of the dtype of lse), each of which may be none; values as in sdpa_cpu.
 vt_status sdpa_backward_cpu(const vt_array *arrays, const vt_value *values, vt_context *) {
   const AttentionShape whole = attention_shape(arrays[1], arrays[2], arrays[3], values);
   return dispatch<kFloating>(arrays[1].dtype, [&](auto tag) {
@@ -378,7 +377,7 @@ vt_status sdpa_backward_cpu(const vt_array *arrays, const vt_value *values, vt_c
           HeadArray<const S>(arrays[3]).from(key), HeadArray<const S>(arrays[8]).from(query),
           AttentionBias(arrays[4], arrays[5]), AttentionDropout(values),
           HeadArray<S>(arrays[10]).from(query), HeadArray<S>(arrays[11]).from(key),
-          HeadArray<S>(arrays[12]).from(key), HeadArray<S>(arrays[13]),
+          HeadArray<S>(arrays[12]).from(key), HeadArray<T>(arrays[13]),
           data_of<const T>(lse) + query * lse.strides[2], lse.strides[0], lse.strides[1],
           lse.strides[2]});
     };
