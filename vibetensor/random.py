@@ -38,7 +38,7 @@ def fork_rng(devices=None, enabled=True, device_type="cuda"):
     Example
     -------
     >>> with vt.random.fork_rng():
-    ...     vt.manual_seed(0)
+    ...     generator = vt.manual_seed(0)
     """
     if not enabled:
         yield

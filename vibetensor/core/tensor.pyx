@@ -46,7 +46,7 @@ class Size(tuple):
     def numel(self):
         """The number of elements of a tensor of this shape.
 
-        >>> Size((2, 3)).numel()
+        >>> vt.Size((2, 3)).numel()
         6
         """
         n = 1

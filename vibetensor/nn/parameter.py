@@ -19,7 +19,7 @@ class Parameter(Tensor):
 
     Examples
     --------
-    >>>     >>> weight = vt.nn.Parameter(vt.zeros(2, 3))
+    >>> weight = vt.nn.Parameter(vt.zeros(2, 3))
     >>> weight.requires_grad, weight.is_leaf
     (True, True)
     """

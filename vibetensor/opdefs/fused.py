@@ -251,7 +251,11 @@ def swiglu(input: Tensor, up: Tensor | None = None) -> Tensor:
 @composite(surfaces=FUNCTIONAL)
 def linear_gelu(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``gelu(linear(input, weight, bias), approximate="tanh")`` in one product: input (..., in), weight
-    (out, in), bias (out)."""
+    (out, in), bias (out).
+
+    >>> F.linear_gelu(vt.ones(1, 2), vt.ones(1, 2))
+    tensor([[1.9546]])
+    """
     return linear_gelu_composite(input, weight, bias)
 
 
@@ -319,6 +323,9 @@ def gelu_mlp(
     between the products, forward or backward.
 
     input (..., in), weight1 (hidden, in), bias1 (hidden), weight2 (out, hidden), bias2 (out).
+
+    >>> F.gelu_mlp(vt.ones(1, 2), vt.ones(1, 2), None, vt.ones(3, 1), None)
+    tensor([[1.9546, 1.9546, 1.9546]])
     """
     return gelu_mlp_composite(input, weight1, bias1, weight2, bias2)
 
@@ -352,6 +359,10 @@ def embedding_with_position(
     """``embedding(input, weight, padding_idx) + position_weight[:length]``.
 
     input (..., length) in int32 or int64, weight (rows, width), position_weight (at least length, width).
+
+    >>> F.embedding_with_position(vt.tensor([1, 0]), vt.eye(2), vt.ones(4, 2))
+    tensor([[1., 2.],
+            [2., 1.]])
     """
     return embedding_with_position_composite(input, weight, position_weight, padding_idx)
 
