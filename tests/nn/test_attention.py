@@ -241,6 +241,7 @@ def test_packed_sequences_of_nothing(counts):
             out.sum().backward()
             belong = counts[0][-1]
             assert not out.any() and not q.grad.any()
+            assert not key.grad.any()
             assert (lse[:belong] == -math.inf).all() and not lse[belong:].any()
 
 

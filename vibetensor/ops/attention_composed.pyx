@@ -122,7 +122,9 @@ cdef Tensor padded(Tensor t, object starts, object steps):
     """(1, H, total, D) as (sequences, H, len(steps), D); what lies behind a sequence means nothing."""
     shape = tensor_shape(t)
     if shape[2] == 0:
-        return new_zeros(t, (starts.numel() - 1, shape[1], steps.numel(), shape[3]))
+        # The sum of no rows: zeros that know where they come from.
+        rows = op_sum(t, 2, True, -1)
+        return op_expand(rows, (starts.numel() - 1, shape[1], steps.numel(), shape[3]))
     place = (starts[:-1, None] + steps).clamp(max=shape[2] - 1).flatten()
     rows = op_index_select(t.squeeze(0), 1, place)
     return op_transpose(
