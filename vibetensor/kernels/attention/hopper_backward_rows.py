@@ -93,7 +93,7 @@ def attention_backward_finish(
     b = bh // heads
     h = bh - b * heads
     at = bh.to(tl.int64) * padded + row
-    dq = tl.load(dq_sum_ptr + at[:, None] * D + col[None, :]) * scale
-    to = _rows(b, h, row, dq_batch, dq_head, dq_row)
     inside = (row < Tq)[:, None] & (col < dim)[None, :]
+    dq = tl.load(dq_sum_ptr + at[:, None] * D + col[None, :], mask=inside, other=0.0) * scale
+    to = _rows(b, h, row, dq_batch, dq_head, dq_row)
     tl.store(dq_ptr + to + col[None, :], dq.to(dq_ptr.dtype.element_ty), mask=inside)
