@@ -41,7 +41,7 @@ class Attention:
         that fits a call is taken.
 
         Those of the family "hopper" need a device of compute capability 9 and calls of half types
-        with at least :attr:`hopper_min_rows` queries and keys, heads of 32 to 128, and no mask,
+        with :attr:`hopper_min_rows` queries and keys or more, heads of 32 to 128, and no mask,
         window, ALiBi, dropout or packed sequences. What they do not take, "plain" does.
 
         Parameters
@@ -69,8 +69,9 @@ class Attention:
 
     @property
     def hopper_min_rows(self) -> int:
-        """From how many queries and keys on the Hopper kernels are taken: 512, as measured. A
-        number beyond every length leaves all calls to the plain kernels."""
+        """From how many queries and keys on the Hopper kernels are taken, for heads of 64 elements:
+        128, as measured. Of wider heads fewer will do, of narrower ones it takes more: what counts
+        is length times head size. A number beyond every length leaves all to the plain kernels."""
         return _library().hopper_min_rows()
 
     @hopper_min_rows.setter

@@ -75,9 +75,9 @@ inline const Tile *choose(const Tile (&rows)[N], Precision precision, bool causa
 
 // ---- Hopper ----
 
-// From how many queries and keys on they are faster than the plain kernels: what
-// vt_attention_hopper_min_rows is at the start.
-constexpr int kHopperMinRows = 512;
+// From how many queries and keys on they are faster than the plain kernels, for heads of 64 elements; what
+// counts is the product of the two. What vt_attention_hopper_min_rows is at the start.
+constexpr int kHopperMinRows = 128;
 
 // The rows of vibetensor/kernels/attention/hopper_choices.py (a test compares them): `dim` is the
 // padded head size, max_rows the most queries.

@@ -136,10 +136,11 @@ int row_for(const Row (&rows)[N], int64_t dim, int64_t queries, const Fits &fits
 // What both directions ask; `a` begins with q.
 bool fits(const vt_array *a, const vt_value *values, const vt_context *ctx) {
   const vt_array &q = a[0], &k = a[1], &v = a[2];
+  const int64_t least = int64_t(vt_attention_hopper_min_rows) * 64;
   return properties(ctx).major == 9 && (q.dtype == VT_F16 || q.dtype == VT_BF16) && !given(a[3]) &&
          !given(a[4]) && !given(a[5]) && values[kDropoutP].re == 0 &&
          values[kLow].i <= -kUnbounded && values[kScale].re > 0 &&
-         q.sizes[2] >= vt_attention_hopper_min_rows && k.sizes[2] >= vt_attention_hopper_min_rows &&
+         q.sizes[2] * q.sizes[3] >= least && k.sizes[2] * q.sizes[3] >= least &&
          q.sizes[3] <= 128 && q.sizes[3] >= 32 && q.sizes[3] % 8 == 0 && q.sizes[3] == v.sizes[3] &&
          q.sizes[0] * q.sizes[1] > 0 && q.sizes[0] * q.sizes[1] < 65536 && reachable(q) &&
          reachable(k) && reachable(v);
