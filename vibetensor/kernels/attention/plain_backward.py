@@ -15,6 +15,7 @@ from vibetensor.kernels.attention.plain_common import (
     drawn_from,
     kept,
     key_range,
+    product,
     query_range,
     sequence_of,
     store_tile,
@@ -35,12 +36,12 @@ def weights_of(q, k, grad, v, lse, delta, i, j, queries, keys, low, high, scale,
                HIGH: tl.constexpr, BIAS: tl.constexpr, ALIBI: tl.constexpr, DROPOUT: tl.constexpr,
                PRECISION: tl.constexpr):  # fmt: skip
     """K P and dS of a tile; of a transposed one if q, k and grad, v change places."""
-    s = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
+    s = product(q, tl.trans(k), None, PRECISION) * scale
     s = biased(s, i, j, queries, keys, low, high, bias, bias_query, bias_key, slope, HIDE, LOW,
     HIGH,
                BIAS, ALIBI)  # fmt: skip
     p = tl.math.exp2(s - lse)
-    dp = tl.dot(grad, tl.trans(v), input_precision=PRECISION)
+    dp = product(grad, tl.trans(v), None, PRECISION)
     kp = p
     if DROPOUT:
         kp = tl.where(keep, p * keep_scale, 0.0)
@@ -108,9 +109,9 @@ def attention_backward_short(
                 queries, keys, low, high, scale * LOG2E, bias_row, bias_query, bias_key, slope,
                 keep, keep_scale, True, LOW, HIGH, BIAS, ALIBI, DROPOUT, PRECISION)  # fmt: skip
             ds = ds.to(qt.dtype)
-            dvt = tl.dot(tl.trans(kp.to(gt.dtype)), gt, dvt, input_precision=PRECISION)
-            dkt = tl.dot(tl.trans(ds), qt, dkt, input_precision=PRECISION)
-            dqt = tl.dot(ds, kt, input_precision=PRECISION)
+            dvt = product(tl.trans(kp.to(gt.dtype)), gt, dvt, PRECISION)
+            dkt = product(tl.trans(ds), qt, dkt, PRECISION)
+            dqt = product(ds, kt, None, PRECISION)
             store_tile(dq_row, row, dq_time, queries, dim, dqt * scale, BLOCK_M, D)
     store_tile(dk + b * dk_batch + kv * dk_head + first_key * dk_time, 0, dk_time, keys, dim,
                dkt * scale, BLOCK_N, D)  # fmt: skip
@@ -137,7 +138,7 @@ def add_queries(
             qt, kt, gt, vt, lse, delta, i, j, queries, keys, low, high, scale, bias, bias_query,
             bias_key, slope, keep, keep_scale, HIDE, LOW, HIGH, BIAS, ALIBI, DROPOUT,
             PRECISION)  # fmt: skip
-        dqt = tl.dot(ds.to(kt.dtype), kt, dqt, input_precision=PRECISION)
+        dqt = product(ds.to(kt.dtype), kt, dqt, PRECISION)
     return dqt
 
 
@@ -240,8 +241,8 @@ def add_keys(
             kt, qt, vt, gt, x[None, :], d[None, :], i[None, :], j, queries, keys, low, high, scale,
             bias, bias_query, bias_key, slope, keep, keep_scale, HIDE, LOW, HIGH, BIAS, ALIBI,
             DROPOUT, PRECISION)  # fmt: skip
-        dvt = tl.dot(kp.to(gt.dtype), gt, dvt, input_precision=PRECISION)
-        dkt = tl.dot(ds.to(qt.dtype), qt, dkt, input_precision=PRECISION)
+        dvt = product(kp.to(gt.dtype), gt, dvt, PRECISION)
+        dkt = product(ds.to(qt.dtype), qt, dkt, PRECISION)
     return dkt, dvt
 
 

@@ -13,6 +13,23 @@ LN2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
+def rounded(x, PRECISION: tl.constexpr):
+    """The operand of a product by TF32, to the nearest of its numbers: the hardware cuts the bits off that
+    it does not take, which makes every product smaller."""
+    if PRECISION == "tf32":
+        bits = (x.to(tl.int32, bitcast=True) + 0x1000) & -0x2000
+        x = tl.where(x == x, bits.to(tl.float32, bitcast=True), x)
+    return x
+
+
+@triton.jit
+def product(a, b, total, PRECISION: tl.constexpr):
+    """``a b``, added to `total` if that is not None."""
+    a, b = rounded(a, PRECISION), rounded(b, PRECISION)
+    return tl.dot(a, b, total, input_precision=PRECISION)
+
+
+@triton.jit
 def sequence_of(cu_queries, cu_keys, b, queries, keys, PACKED: tl.constexpr):
     """First query, first key and the two lengths of sequence `b`."""
     first_query = 0

@@ -11,6 +11,7 @@ from vibetensor.kernels.attention.plain_common import (
     drawn_from,
     kept,
     key_range,
+    product,
     sequence_of,
     store_tile,
     tile_of,
@@ -28,7 +29,7 @@ def attend(
     """The keys first to last, added to the sums."""
     for n in range(first, last, BLOCK_N):
         kt = tile_of(k, n, stride_k, keys, dim, BLOCK_N, D, HIDE, PAD)
-        s = tl.dot(q, tl.trans(kt), input_precision=PRECISION) * scale
+        s = product(q, tl.trans(kt), None, PRECISION) * scale
         j = (n + tl.arange(0, BLOCK_N))[None, :]
         s = biased(s, i, j, queries, keys, low, high, bias, bias_query, bias_key, slope, HIDE, LOW,
                    HIGH, BIAS, ALIBI)  # fmt: skip
@@ -44,7 +45,7 @@ def attend(
         if DROPOUT:
             p = tl.where(kept(seed, offset, head, row, n, threshold, BLOCK_M, BLOCK_N), p, 0.0)
         vt = tile_of(v, n, stride_v, keys, value_dim, BLOCK_N, E, HIDE, PAD)
-        acc = tl.dot(p.to(vt.dtype), vt, acc, input_precision=PRECISION)
+        acc = product(p.to(vt.dtype), vt, acc, PRECISION)
         top = now
     return acc, total, top
 
@@ -106,7 +107,7 @@ def attention_forward(
     if WHOLE:
         kt = tile_of(k, 0, k_time, keys, dim, BLOCK_N, D, True, PAD)
         vt = tile_of(v, 0, v_time, keys, value_dim, BLOCK_N, E, True, PAD)
-        s = tl.dot(qt, tl.trans(kt), input_precision=PRECISION) * scale
+        s = product(qt, tl.trans(kt), None, PRECISION) * scale
         j = tl.arange(0, BLOCK_N)[None, :]
         s = biased(s, i[:, None], j, queries, keys, low, high, bias, bias_query, bias_key, slope,
                    True, LOW, HIGH, BIAS, ALIBI)  # fmt: skip
@@ -115,7 +116,7 @@ def attention_forward(
         total = tl.sum(p, 1)
         if DROPOUT:
             p = tl.where(kept(seed, offset, head, row, 0, threshold, BLOCK_M, BLOCK_N), p, 0.0)
-        acc = tl.dot(p.to(vt.dtype), vt, input_precision=PRECISION)
+        acc = product(p.to(vt.dtype), vt, None, PRECISION)
     else:
         begin, all_begin, all_end, end = key_range(
             row, queries, keys, low, high, BLOCK_M, BLOCK_N, LOW, HIGH
