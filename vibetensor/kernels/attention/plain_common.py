@@ -14,8 +14,8 @@ LN2 = tl.constexpr(0.6931471805599453)
 
 @triton.jit
 def rounded(x, PRECISION: tl.constexpr):
-    """The operand of a product by TF32, to the nearest of its numbers: the hardware cuts the bits off that
-    it does not take, which makes every product smaller."""
+    """The operand of a product by TF32, to the nearest of its numbers: the hardware cuts the bits
+    off that it does not take, which makes every product smaller."""
     if PRECISION == "tf32":
         bits = (x.to(tl.int32, bitcast=True) + 0x1000) & -0x2000
         x = tl.where(x == x, bits.to(tl.float32, bitcast=True), x)
