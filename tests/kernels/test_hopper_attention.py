@@ -25,15 +25,18 @@ def test_every_length_has_a_choice(D):
             # A warpgroup has 64 rows, and its aligned diagonal lies in one key block.
             assert row.BM == 64 * row.WARPGROUPS
             assert row.BN % 64 == 0
-        row = choices.backward(D, Tq)
-        assert row.D == D
-        assert Tq <= row.max_rows
+        for shared in (True, False):
+            row = choices.backward(D, Tq, shared)
+            assert row.D == D
+            assert Tq <= row.max_rows
+            assert shared or not row.shared
+    assert choices.backward(D, 4096, True).CLEARED and not choices.backward(D, 4096, False).CLEARED
 
 
 def test_short_rows_of_programs_are_walked_together():
-    assert choices.backward_together(causal=True, programs=512, rows=32, multiprocessors=132) == 32
-    assert choices.backward_together(causal=True, programs=2048, rows=128, multiprocessors=132) == 4
-    assert choices.backward_together(causal=False, programs=512, rows=32, multiprocessors=132) == 4
+    assert choices.backward_together(causal=True, blocks=4, multiprocessors=132) == 33
+    assert choices.backward_together(causal=True, blocks=128, multiprocessors=132) == 2
+    assert choices.backward_together(causal=False, blocks=4, multiprocessors=132) == 4
 
 
 def test_padded_head_size():
@@ -114,7 +117,7 @@ def test_forward_compiles(D, causal, Tq, dtype, aligned, spill_limit):
 def test_backward_compiles(D, causal, cleared, dtype, grouped, spill_limit):
     from vibetensor.kernels.attention.hopper_backward import attention_backward
 
-    row = choices.backward(D, 512)
+    row = choices.backward(D, 512, False)
     q, k = descriptor(dtype, 1, 1, row.BM, D), descriptor(dtype, 1, 1, row.BN, D)
     vector = descriptor("fp32", row.BM)
     types = {"q_desc": q, "do_desc": q, "lse_desc": vector, "delta_desc": vector}

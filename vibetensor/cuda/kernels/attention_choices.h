@@ -92,13 +92,18 @@ constexpr HopperForward kHopperForward[] = {
     {64, true, 2048, 128, 128, 3, 2, 2, 240, 8},     {64, true, kEvery, 192, 128, 2, 2, 3, 160, 8},
     {64, false, 1024, 128, 128, 3, 2, 2, 240, 8},    {64, false, kEvery, 192, 128, 2, 2, 3, 160, 8},
 };
+// `shared`: of causal calls in which heads of queries share keys. Their programs walk over several heads, short
+// ones get to the next head before long ones, and would wait for these: the sum is cleared before instead.
 struct HopperBackward {
-  int dim, max_rows, m, n, stages, sum_stages;
+  int dim;
+  bool shared;
+  int max_rows, m, n, stages, sum_stages;
   bool cleared;
 };
 constexpr HopperBackward kHopperBackward[] = {
-    {128, kEvery, 64, 128, 2, 2, false},
-    {64, kEvery, 64, 128, 3, 2, false},
+    {128, true, 512, 64, 128, 2, 2, false},     {128, true, kEvery, 64, 128, 2, 2, true},
+    {64, true, kEvery, 64, 128, 3, 2, true},    {128, false, kEvery, 64, 128, 2, 2, false},
+    {64, false, kEvery, 64, 128, 3, 2, false},
 };
 
 }  // namespace vt_cuda

@@ -199,7 +199,8 @@ vt_status attention_hopper_backward(const vt_array *arrays, const vt_value *valu
   const int64_t queries = q.sizes[2], keys = k.sizes[2];
   Choice c = choice_of(arrays + 1, values);
   c.row = uint8_t(
-      row_for(kHopperBackward, q.sizes[3], queries, [](const HopperBackward &) { return true; }));
+      row_for(kHopperBackward, q.sizes[3], queries,
+              [&](const HopperBackward &row) { return !row.shared || (c.causal && c.grouped); }));
   const HopperBackward &t = kHopperBackward[c.row];
   const int64_t padded = (queries + t.m - 1) / t.m * t.m, dim = t.dim;
   const int64_t offset = c.causal ? values[kHigh].i + keys - queries : 0;

@@ -29,7 +29,17 @@ vt_attention_row row_of(const char *step, const HopperForward &t) {
 }
 
 vt_attention_row row_of(const char *step, const HopperBackward &t) {
-  return {step, "hopper", "half", -1, t.dim, t.max_rows, kEvery, t.m, t.n, 8, t.stages};
+  return {t.shared ? "backward, shared keys" : step,
+          "hopper",
+          "half",
+          t.shared ? 1 : -1,
+          t.dim,
+          t.max_rows,
+          kEvery,
+          t.m,
+          t.n,
+          8,
+          t.stages};
 }
 
 // Takes row i of a table, or counts the table's rows off.

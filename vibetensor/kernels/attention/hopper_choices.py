@@ -42,6 +42,7 @@ class Backward(NamedTuple):
     """When it applies, and constants of attention_backward."""
 
     D: int
+    shared: bool  # of causal calls in which heads of queries share keys
     max_rows: int
     BM: int
     BN: int
@@ -50,25 +51,30 @@ class Backward(NamedTuple):
     CLEARED: bool
 
 
-# CLEARED is the candidate for Tq > 4096 (docs/attention.md): not chosen before it has been timed.
+# fmt: off
 BACKWARD = (
-    Backward(128, ANY, 64, 128, 2, 2, False),
-    Backward(64, ANY, 64, 128, 3, 2, False),
+    Backward(128, True,  512, 64, 128, 2, 2, False),
+    Backward(128, True,  ANY, 64, 128, 2, 2, True),
+    Backward( 64, True,  ANY, 64, 128, 3, 2, True),
+    Backward(128, False, ANY, 64, 128, 2, 2, False),
+    Backward( 64, False, ANY, 64, 128, 3, 2, False),
 )
+# fmt: on
 
 
 def forward(D: int, causal: bool, Tq: int) -> Forward:
     return next(r for r in FORWARD if r.D == D and r.causal == causal and Tq <= r.max_rows)
 
 
-def backward(D: int, Tq: int) -> Backward:
-    return next(r for r in BACKWARD if r.D == D and Tq <= r.max_rows)
+def backward(D: int, Tq: int, shared: bool) -> Backward:
+    return next(r for r in BACKWARD if r.D == D and shared >= r.shared and Tq <= r.max_rows)
 
 
-def backward_together(causal: bool, programs: int, rows: int, multiprocessors: int) -> int:
-    """How many (batch, key head) rows the backward walks together: few, for their queries to stay
-    in L2, but all where causal programs, which differ in length, are too few to even out."""
-    return rows if causal and programs < 8 * multiprocessors else 4
+def backward_together(causal: bool, blocks: int, multiprocessors: int) -> int:
+    """How many (batch, key head) rows of `blocks` programs the backward walks together: few, for
+    their queries to stay in L2. Causal programs, which differ in length, even out where as many
+    rows as fill the device are walked, the longest programs first."""
+    return max(2, multiprocessors // blocks) if causal else 4
 
 
 def padded_head_size(dim: int) -> int:
