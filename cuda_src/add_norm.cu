@@ -1,96 +1,46 @@
 // Layer norm and rms norm of residual + dropout(x), which is stored as well.
-#include "vt/norm.cuh"
+#include "vt/norm_rows.cuh"
 
 namespace VT_NS {
 namespace {
 
-// Where add_norm_rows gets its rows from: fetch() asks for one that will be needed, take() has it as numbers.
-// The sum is stored, and goes on as it was stored.
-template <class T, class X>
+// Rows of a sum. It is stored, and goes on as it was stored.
+template <class T, class X, int P>
 struct AddedRows {
-  static constexpr int E = norm_slice(sizeof(T));
+  static constexpr int K = kPack<T>;
   using V = acc_t<T>;
-  using Slice = RowSlice<T, E>;
-  static constexpr int K = Slice::K;
   const AddNormArgs &a;
-  const NormArgs &norm;
-  typename Slice::Raw residual;
-  Pack<X, K> x[Slice::P];
+  Words<T, K> residual[P];
+  Words<X, K> x[P];
 
-  __device__ __forceinline__ explicit AddedRows(const AddNormArgs &args)
-      : a(args), norm(args.norm) {}
-  __device__ __forceinline__ void fetch(int64_t row, int n) {
-    const X *const from = static_cast<const X *>(a.x) + row * a.x_stride;
-#pragma unroll
-    for (int p = 0; p < Slice::P; p++) {
-      const int i = Slice::index(true, p * K);
-      if (i < n) x[p] = load_pack<X, K>(from + i);
-    }
-    Slice::fetch(residual, static_cast<const T *>(a.residual) + row * a.residual_stride, n, 1,
-                 true);
+  __device__ __forceinline__ explicit AddedRows(const AddNormArgs &args) : a(args) {}
+  __device__ __forceinline__ void fetch(int row, int n) {
+    load_words(residual, static_cast<const T *>(a.residual) + row * a.residual_stride, n);
+    load_words(x, static_cast<const X *>(a.x) + row * a.x_stride, n);
   }
-  __device__ __forceinline__ void take(V (&v)[E], int64_t row, int n) const {
-    Slice::unpack(v, residual, n, true, V(0));
+  __device__ __forceinline__ void take(Words<T, K> (&now)[P], int row, int n) const {
+    T *const sum = static_cast<T *>(a.sum) + row * a.sum_stride;
 #pragma unroll
-    for (int p = 0; p < Slice::P; p++) {
-      const int i = Slice::index(true, p * K);
+    for (int p = 0; p < P; p++) {
+      const int i = pack_at<K>(p);
+      now[p] = residual[p];
       if (i >= n) continue;
-      V y[K];
+      V v[K], y[K];
+      residual[p].open(v);
+      x[p].open(y);
+      if (a.dropout.active) a.dropout.template apply<V, K>(y, row * a.norm.n + i);
 #pragma unroll
-      for (int k = 0; k < K; k++) y[k] = static_cast<V>(x[p].x[k]);
-      if (a.dropout.active) a.dropout.template apply<V, K>(y, row * norm.n + i);
-#pragma unroll
-      for (int k = 0; k < K; k++) v[p * K + k] = static_cast<V>(store_as<T>(v[p * K + k] + y[k]));
+      for (int k = 0; k < K; k++) v[k] += y[k];
+      now[p] = Words<T, K>::of(v);
+      now[p].store(sum + i);
     }
-    Slice::store(v, static_cast<T *>(a.sum) + row * a.sum_stride, n, 1, true);
   }
 };
 
-// Each group takes every so many-th row, which must be made of whole packs. A row stays in registers, and the next
-// one is fetched while it is worked on.
-template <class T, class X, class O>
-__device__ __forceinline__ void add_norm_rows(const AddNormArgs &args) {
-  using V = acc_t<T>;
-  constexpr int E = norm_slice(sizeof(T));
-  using Slice = RowSlice<T, E>;
-  AddedRows<T, X> rows(args);
-  const NormArgs &a = rows.norm;
-  __shared__ V room[Group<V>::kRoom];
-  Group<V> group(room);
-  const int64_t step = int64_t(gridDim.x) * blockDim.y;
-  const V count = static_cast<V>(a.n);
-  int64_t first = int64_t(blockIdx.x) * blockDim.y, row = first + threadIdx.y;
-  rows.fetch(row, row < a.rows ? int(a.n) : 0);
-#pragma unroll 1
-  for (; first < a.rows; first += step, row += step) {
-    const int n = row < a.rows ? int(a.n) : 0;
-    V v[E];
-    rows.take(v, row, n);
-    const int64_t next = row + step;
-    rows.fetch(next, next < a.rows ? int(a.n) : 0);
-    V mean = V(0), sum = V(0);
-    if (!a.rms) {
-#pragma unroll
-      for (int e = 0; e < E; e++) sum += v[e];
-      mean = group.fold(sum, Add<V>()) / count;
-      sum = V(0);
-#pragma unroll
-      for (int e = 0; e < E; e++) v[e] = Slice::index(true, e) < n ? v[e] - mean : V(0);
-    }
-#pragma unroll
-    for (int e = 0; e < E; e++) sum += v[e] * v[e];
-    sum = group.fold(sum, Add<V>());
-    const V rstd = V(1) / sqrt_of(sum / count + static_cast<V>(a.eps));
-#pragma unroll
-    for (int e = 0; e < E; e++) v[e] *= rstd;
-    map_parameter<T>(v, a.weight, n, [](V p, V w) { return p * w; });
-    map_parameter<T>(v, a.bias, n, [](V p, V b) { return p + b; });
-    store_as_type<T>(v, static_cast<O *>(a.out) + row * a.out_stride, n);
-    if (threadIdx.x == 0 && n > 0) {
-      if (a.mean) static_cast<V *>(a.mean)[row] = mean;
-      if (a.rstd) static_cast<V *>(a.rstd)[row] = rstd;
-    }
-  }
+template <class T, class X, class O, int P, bool kAhead>
+__device__ __forceinline__ void norm_added(const AddNormArgs &a) {
+  AddedRows<T, X, P> rows(a);
+  norm_rows<T, O, P, kAhead>(a.norm, rows);
 }
 
 // The sum of a long row, then its norm.
@@ -118,9 +68,13 @@ __device__ __forceinline__ void add_norm_long(const AddNormArgs &a) {
 }  // namespace VT_NS
 
 #define VT_ADD_NORM_KERNELS(SUFFIX, T, X, O)                                 \
-  extern "C" __global__ void __maxnreg__(vt::kAddNormRegisters)              \
+  extern "C" __global__ void __maxnreg__(vt::kAddNormRows.registers)         \
       vt_add_norm_rows_##SUFFIX(const __grid_constant__ vt::AddNormArgs a) { \
-    vt::add_norm_rows<T, X, O>(a);                                           \
+    vt::norm_added<T, X, O, vt::kAddNormRows.packs, false>(a);               \
+  }                                                                          \
+  extern "C" __global__ void __maxnreg__(vt::kAddNormWide.registers)         \
+      vt_add_norm_wide_##SUFFIX(const __grid_constant__ vt::AddNormArgs a) { \
+    vt::norm_added<T, X, O, vt::kAddNormWide.packs, true>(a);                \
   }                                                                          \
   extern "C" __global__ void __launch_bounds__(vt::kNormLong, 1)             \
       vt_add_norm_long_##SUFFIX(const __grid_constant__ vt::AddNormArgs a) { \

@@ -29,21 +29,6 @@ __device__ __forceinline__ void map_parameter(acc_t<T> (&v)[E], const Parameter 
   });
 }
 
-// Packs of one type beside packs of another, of as many elements: 16 bytes of T to a thread.
-template <class T, class O, int E>
-__device__ __forceinline__ void store_as_type(const acc_t<T> (&v)[E], O *row, int n) {
-  using Slice = RowSlice<T, E>;
-  constexpr int K = Slice::K;
-#pragma unroll
-  for (int p = 0; p < Slice::P; p++) {
-    const int i = Slice::index(true, p * K);
-    Pack<O, K> out;
-#pragma unroll
-    for (int k = 0; k < K; k++) out.x[k] = store_as<O>(v[p * K + k]);
-    if (i < n) store_pack<O, K>(row + i, out);
-  }
-}
-
 // Whether rows of two types can be walked in packs together.
 template <class A, class B>
 __device__ __forceinline__ bool in_phase(const A *a, const B *b) {

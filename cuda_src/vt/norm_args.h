@@ -56,16 +56,17 @@ struct NormFinishArgs {
   int32_t weight_dtype, bias_dtype;
 };
 
-// Kernels that keep rows in registers, up to kNormThreads threads for one: packs of 16 bytes and
-// registers of a thread. Fewer registers spill, more leave the SM empty.
+// Kernels that keep rows in registers: packs of 16 bytes and registers of a thread, threads for one row at
+// most. Fewer registers spill, more leave the SM empty.
 struct NormShape {
-  int packs, registers;
+  int packs, registers, threads;
 };
-constexpr NormShape kNormRows = {2, 56}, kNormWide = {4, 96};
 constexpr int kNormThreads = 512;
+constexpr NormShape kNormRows = {2, 56, kNormThreads}, kNormWide = {4, 96, kNormThreads};
+// Those of a sum have twice as much under way.
+constexpr NormShape kAddNormRows = {2, 64, 256}, kAddNormWide = {4, 128, kNormThreads};
 // The gradients': elements and registers of a thread.
 constexpr int norm_slice(int bytes) { return bytes == 8 ? 8 : 16; }
-constexpr int kAddNormRegisters = 96;
 constexpr int kNormBackwardRegisters = 128;
 constexpr int kNormLong = 1024;    // of a block that streams a row
 constexpr int kNormColumns = 256;  // of a block that sums columns of long rows

@@ -8,7 +8,7 @@
 namespace VT_NS {
 
 template <class T, int N>
-struct alignas(16) Words {
+struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16) Words {
   static constexpr int kCount = sizeof(T) * N / 4;
   uint32_t x[kCount];
 
@@ -18,16 +18,41 @@ struct alignas(16) Words {
     for (int i = 0; i < kCount; i++) w.x[i] = 0;
     return w;
   }
-  // Of N elements at a 16-byte boundary.
+  // Of N elements at a boundary of as many bytes.
   __device__ __forceinline__ static Words load(const T *p) {
     return *reinterpret_cast<const Words *>(p);
   }
-  // To a 16-byte boundary of global memory, in one store: that of a pack may be taken apart.
+  // To such a boundary of global memory, in one store: that of a pack may be taken apart.
   __device__ __forceinline__ void store(T *p) const {
-    static_assert(kCount == 4, "16 bytes");
-    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(x[0]), "r"(x[1]),
-                 "r"(x[2]), "r"(x[3])
-                 : "memory");
+    static_assert(kCount == 4 || kCount == 2, "16 or 8 bytes");
+    if constexpr (kCount == 4) {
+      asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(x[0]), "r"(x[1]),
+                   "r"(x[2]), "r"(x[3])
+                   : "memory");
+    } else {
+      asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(p), "r"(x[0]), "r"(x[1]) : "memory");
+    }
+  }
+  // Numbers of the compute type V, rounded.
+  template <class V>
+  __device__ __forceinline__ static Words of(const V (&v)[N]) {
+    Words w;
+    if constexpr (is_half_type<T>) {  // two with one instruction
+#pragma unroll
+      for (int i = 0; i < kCount; i++) {
+        if constexpr (is_same<T, bfloat16>::value) {
+          w.x[i] = bit_cast<uint32_t>(__floats2bfloat162_rn(v[2 * i], v[2 * i + 1]));
+        } else {
+          w.x[i] = bit_cast<uint32_t>(__floats2half2_rn(v[2 * i], v[2 * i + 1]));
+        }
+      }
+    } else {
+      Pack<T, N> p;
+#pragma unroll
+      for (int k = 0; k < N; k++) p.x[k] = static_cast<T>(v[k]);
+      w = bit_cast<Words>(p);
+    }
+    return w;
   }
   // The elements as the compute type V.
   template <class V>

@@ -38,6 +38,7 @@ struct AddKernels {
   }
 };
 AddKernels add_norm_rows("add_norm", "vt_add_norm_rows");
+AddKernels add_norm_wide("add_norm", "vt_add_norm_wide");
 AddKernels add_norm_long("add_norm", "vt_add_norm_long");
 AddKernels add_backward_rows("norm_backward", "vt_add_norm_backward_rows");
 AddKernels add_backward_long("norm_backward", "vt_add_norm_backward_long");
@@ -84,21 +85,30 @@ struct Streams {
   }
 };
 
-bool fits_registers(int64_t rows, int64_t n, int slice) {
-  return n <= int64_t(vt::kNormThreads) * slice && rows < (int64_t(1) << 30);
+bool fits_registers(int64_t rows, int64_t n, int slice, int threads = vt::kNormThreads) {
+  return n <= int64_t(threads) * slice && rows < (int64_t(1) << 30);
 }
 
-// Rows in registers, by the kernel that has room for them; *done is false where none has.
-vt_status forward_in_registers(const vt::NormArgs &args, int dtype, vt_context *ctx, bool *done) {
-  const int pack = 16 / element_size(dtype);
-  const bool narrow = fits_registers(args.rows, args.n, vt::kNormRows.packs * pack);
-  const vt::NormShape shape = narrow ? vt::kNormRows : vt::kNormWide;
-  *done = fits_registers(args.rows, args.n, shape.packs * pack);
+struct InRegisters {
+  Kernel &kernel;
+  const vt::NormShape &shape;
+};
+
+// Rows in registers, by the kernel that has room for them; *done is false where none has. `pack` is
+// the number of elements in 16 bytes.
+template <class Args>
+vt_status forward_in_registers(const Args &args, int64_t rows, int64_t n, int pack,
+                               const InRegisters &narrow, const InRegisters &wide, vt_context *ctx,
+                               bool *done) {
+  const auto fits = [&](const vt::NormShape &s) {
+    return fits_registers(rows, n, s.packs * pack, s.threads);
+  };
+  const auto &[kernel, shape] = fits(narrow.shape) ? narrow : wide;
+  *done = fits(shape);
   if (!*done) return VT_OK;
-  Groups g(args.rows, args.n, shape.packs * pack, shape.registers, 128, ctx);
+  Groups g(rows, n, shape.packs * pack, shape.registers, 128, ctx);
   // Small blocks come and go faster than they take turns.
-  if (g.x * g.y <= 128) g.blocks = static_cast<unsigned>(div_up(args.rows, g.y));
-  Kernel &kernel = narrow ? norm_rows[dtype] : norm_wide[dtype];
+  if (g.x * g.y <= 128) g.blocks = static_cast<unsigned>(div_up(rows, g.y));
   return launch(ctx, kernel, {g.blocks}, {g.x, g.y}, 0, args);
 }
 
@@ -141,8 +151,13 @@ vt_status forward(const vt_array &input, const vt_array &weight, const vt_array 
   args.n = n;
   args.eps = eps;
   args.rms = rms;
-  const int64_t pack = 16 / element_size(dtype);
-  const bool packed = n % pack == 0 && in.in_packs(pack) && y.in_packs(pack);
+  const int pack = 16 / element_size(dtype);
+  const auto in_words = [&](const vt::Parameter &p) {
+    return !p.data || (p.dtype == dtype && is_aligned(p.data));
+  };
+  const bool packed = n % pack == 0 && in.in_packs(pack) && y.in_packs(pack) &&
+                      (!added || (x.in_packs(pack) && sum.in_packs(pack))) &&
+                      in_words(args.weight) && in_words(args.bias);
   vt_status status = VT_OK;
   bool done = false;
   if (added) {
@@ -153,21 +168,14 @@ vt_status forward(const vt_array &input, const vt_array &weight, const vt_array 
     add.residual_stride = in.stride();
     add.sum_stride = sum.stride();
     add.dropout = added->dropout;
-    const int slice = vt::norm_slice(element_size(dtype));
-    done = packed && x.in_packs(pack) && sum.in_packs(pack) && is_aligned(args.weight.data) &&
-           is_aligned(args.bias.data) && fits_registers(args.rows, n, slice);
-    if (done) {
-      const Groups g(args.rows, n, slice, vt::kAddNormRegisters, 256, ctx);
-      status =
-          launch(ctx, add_norm_rows.of(x_dtype, dtype, out.dtype), {g.blocks}, {g.x, g.y}, 0, add);
-    }
-  } else {
-    const auto fits = [&](const vt::Parameter &p) {
-      return !p.data || (p.dtype == dtype && is_aligned(p.data));
-    };
-    if (packed && fits(args.weight) && fits(args.bias)) {
-      status = forward_in_registers(args, dtype, ctx, &done);
-    }
+  }
+  if (packed && added) {
+    status = forward_in_registers(
+        add, args.rows, n, pack, {add_norm_rows.of(x_dtype, dtype, out.dtype), vt::kAddNormRows},
+        {add_norm_wide.of(x_dtype, dtype, out.dtype), vt::kAddNormWide}, ctx, &done);
+  } else if (packed) {
+    status = forward_in_registers(args, args.rows, n, pack, {norm_rows[dtype], vt::kNormRows},
+                                  {norm_wide[dtype], vt::kNormWide}, ctx, &done);
   }
   if (!done) {
     const Streams s(n);
