@@ -45,7 +45,33 @@ __device__ __forceinline__ void atomic_plus_small(T *place, T x) {
   } while (seen != expected);
 }
 
-// *place += x. The order in which several threads get there is not fixed.
+// A half type is added within its aligned word as well, in one operation that returns nothing; its neighbour
+// gets -0, which leaves every number as it is.
+template <class T>
+__device__ __forceinline__ void atomic_plus_half(T *place, T x) {
+  constexpr uint32_t kMinusZero = 0x8000u;
+  const uintptr_t address = reinterpret_cast<uintptr_t>(place);
+  const uint32_t two =
+      address & 2 ? uint32_t(x.bits) << 16 | kMinusZero : kMinusZero << 16 | x.bits;
+  const uintptr_t pair = address & ~uintptr_t(3);
+#if __CUDA_ARCH__ >= 900
+  if constexpr (is_same<T, half>::value) {
+    asm volatile("red.relaxed.gpu.global.add.noftz.f16x2 [%0], %1;" ::"l"(pair), "r"(two)
+                 : "memory");
+  } else {
+    asm volatile("red.relaxed.gpu.global.add.noftz.bf16x2 [%0], %1;" ::"l"(pair), "r"(two)
+                 : "memory");
+  }
+#else
+  if constexpr (is_same<T, half>::value) {
+    atomicAdd(reinterpret_cast<__half2 *>(pair), bit_cast<__half2>(two));
+  } else {
+    atomicAdd(reinterpret_cast<__nv_bfloat162 *>(pair), bit_cast<__nv_bfloat162>(two));
+  }
+#endif
+}
+
+// *place += x, in global memory. The order in which several threads get there is not fixed.
 template <class T>
 __device__ __forceinline__ void atomic_plus(T *place, acc_t<T> x) {
   if constexpr (is_same<T, bool>::value) {
@@ -53,10 +79,8 @@ __device__ __forceinline__ void atomic_plus(T *place, acc_t<T> x) {
   } else if constexpr (is_complex<T>) {
     atomicAdd(&place->re, x.re);
     atomicAdd(&place->im, x.im);
-  } else if constexpr (is_same<T, half>::value) {
-    atomicAdd(reinterpret_cast<__half *>(place), __float2half_rn(x));
-  } else if constexpr (is_same<T, bfloat16>::value) {
-    atomicAdd(reinterpret_cast<__nv_bfloat16 *>(place), __float2bfloat16_rn(x));
+  } else if constexpr (is_half_type<T>) {
+    atomic_plus_half(place, static_cast<T>(x));
   } else if constexpr (sizeof(T) < 4) {
     atomic_plus_small(place, x);
   } else if constexpr (is_same<T, int64_t>::value) {

@@ -17,7 +17,7 @@ template <int N>
 struct Walk {
   int64_t numel;
   int32_t ndim;
-  int32_t narrow;  // numel fits 31 bits: `divide` may be used
+  int32_t narrow;  // numel and strides fit 32 bits: `divide` may be used
   Divider divide[kWalkDims];
   int64_t sizes[kWalkDims];
   int64_t strides[N][kWalkDims];
@@ -25,30 +25,41 @@ struct Walk {
 #ifdef __CUDACC__
   __device__ __forceinline__ void offsets(int64_t i, int64_t (&offset)[N]) const {
     if (narrow) {
-      uint32_t rest = uint32_t(i);
-      if (ndim <= 1) {
-        for (int k = 0; k < N; k++) offset[k] = ndim == 0 ? 0 : int64_t(rest) * strides[k][0];
-        return;
-      }
-      for (int k = 0; k < N; k++) offset[k] = 0;
-#pragma unroll 1
-      for (int d = 0; d < ndim - 1; d++) {
-        const uint32_t q = divide[d].quotient(rest);
-        const int64_t at = int64_t(rest - q * divide[d].divisor);
-        for (int k = 0; k < N; k++) offset[k] += at * strides[k][d];
-        rest = q;
-      }
-      for (int k = 0; k < N; k++) offset[k] += int64_t(rest) * strides[k][ndim - 1];
+      narrow_offsets(uint32_t(i), offset);
     } else {
-      for (int k = 0; k < N; k++) offset[k] = 0;
-      uint64_t rest = uint64_t(i);
-#pragma unroll 1
-      for (int d = 0; d < ndim; d++) {
-        const uint64_t q = rest / uint64_t(sizes[d]);
-        const int64_t at = int64_t(rest - q * uint64_t(sizes[d]));
-        for (int k = 0; k < N; k++) offset[k] += at * strides[k][d];
-        rest = q;
+      far_offsets(i, offset);
+    }
+  }
+  // Dimension 0 comes by itself: its numbers need no loads.
+  __device__ __forceinline__ void narrow_offsets(uint32_t i, int64_t (&offset)[N]) const {
+    for (int k = 0; k < N; k++) offset[k] = 0;
+    const auto add = [&](uint32_t at, int d) {
+      for (int k = 0; k < N; k++) {  // one instruction, which the compiler does not find
+        asm("mad.wide.s32 %0, %1, %2, %0;"
+            : "+l"(offset[k])
+            : "r"(at), "r"(int32_t(strides[k][d])));
       }
+    };
+    const auto step = [&](int d) {
+      const uint32_t q = divide[d].quotient(i);
+      add(i - q * divide[d].divisor, d);
+      i = q;
+    };
+    if (ndim == 0) return;
+    if (ndim > 1) step(0);
+#pragma unroll 1
+    for (int d = 1; d < ndim - 1; d++) step(d);
+    add(i, ndim - 1);
+  }
+  __device__ __forceinline__ void far_offsets(int64_t i, int64_t (&offset)[N]) const {
+    for (int k = 0; k < N; k++) offset[k] = 0;
+    uint64_t rest = uint64_t(i);
+#pragma unroll 1
+    for (int d = 0; d < ndim; d++) {
+      const uint64_t q = rest / uint64_t(sizes[d]);
+      const int64_t at = int64_t(rest - q * uint64_t(sizes[d]));
+      for (int k = 0; k < N; k++) offset[k] += at * strides[k][d];
+      rest = q;
     }
   }
 #endif

@@ -1,6 +1,7 @@
 #include "vibetensor/cuda/kernels/index_plan.h"
 
 #include "vibetensor/cuda/determinism.h"
+#include "vibetensor/cuda/kernels/shapes.h"
 #include "vibetensor/cuda/kernels/sort_pairs.h"
 
 int vt_cuda_deterministic = 0, vt_cuda_deterministic_only = 0;
@@ -10,7 +11,7 @@ namespace vt_cuda {
 
 namespace {
 
-constexpr int kThreads = 256, kPerBlock = 4 * kThreads;  // as in index.cu
+constexpr int kThreads = vt::kIndexThreads;
 
 Kernel fetch_kernels[] = {{"index", "vt_index_fetch_1"},
                           {"index", "vt_index_fetch_2"},
@@ -22,7 +23,14 @@ Kernel store_kernels[] = {{"index", "vt_index_store_1"},
                           {"index", "vt_index_store_4"},
                           {"index", "vt_index_store_8"},
                           {"index", "vt_index_store_16"}};
+Kernel fetch_runs[] = {{"index", "vt_index_fetch_runs_1"},
+                       {"index", "vt_index_fetch_runs_2"},
+                       {"index", "vt_index_fetch_runs_4"}};
+Kernel store_runs[] = {{"index", "vt_index_store_runs_1"},
+                       {"index", "vt_index_store_runs_2"},
+                       {"index", "vt_index_store_runs_4"}};
 KernelSet add_kernels("index", "vt_index_add");
+KernelSet add_runs("index", "vt_index_add_runs");
 KernelSet add_sorted_kernels("index", "vt_index_add_sorted");
 Kernel keys_kernel("index", "vt_index_keys");
 
@@ -85,17 +93,62 @@ int64_t IndexPlan::widen() {
   return n * size;
 }
 
+// The same walk with runs for elements, where that is possible: see vt::IndexRunWalk.
+bool IndexPlan::in_runs(int64_t bytes, vt::IndexRunWalk *w) const {
+  constexpr int64_t kRun = vt::kIndexRun;
+  if (bytes > 4 || !rule.wide || rule.kind == vt::kIndexOffset || dims.ndim == 0 ||
+      dims.ndim > kWalkDims || dims.strides[kIndex][0] != 1 || dims.strides[kValues][0] != 1) {
+    return false;
+  }
+  const int64_t step = dims.strides[kTable][0];
+  // The farthest that an element of a run lies from its first place, with care for large factors.
+  const double reach = double(rule.size) * llabs(rule.step) + double(kRun) * llabs(step);
+  uint64_t parts = static_cast<uint64_t>(dims.sizes[0]);
+  for (int d = 1; d < dims.ndim; d++) {
+    parts |= static_cast<uint64_t>(dims.strides[kValues][d]) |
+             static_cast<uint64_t>(dims.strides[kIndex][d]);
+  }
+  if (reach > INT32_MAX || parts % kRun != 0 ||
+      reinterpret_cast<uintptr_t>(values) % (kRun * bytes) != 0 || !is_aligned(index)) {
+    return false;
+  }
+  Dims<3> runs = dims;
+  runs.sizes[0] /= kRun;
+  for (auto &strides : runs.strides) strides[0] *= kRun;
+  w->walk = runs.walk();
+  w->rule = rule;
+  w->table_step = static_cast<int32_t>(step);
+  return w->walk.narrow;
+}
+
+// Launches `runs` or `single` over the walk: walk, values, index, table, and more arguments. What is only
+// read is const.
+template <class Values, class Table, class... More>
+vt_status IndexPlan::run(vt_context *ctx, int64_t bytes, Kernel *runs, Kernel &single,
+                         const More &...more) {
+  vt::IndexRunWalk w;
+  if (runs && in_runs(bytes, &w)) {
+    const Dim grid = blocks_for(w.walk.numel, kThreads * vt::kIndexRunItems);
+    return launch(ctx, *runs, grid, {kThreads}, 0, w, static_cast<Values>(values), index,
+                  static_cast<Table>(table), more..., sink);
+  }
+  return dims.for_walks([&](const Walk<3> &walk, const int64_t *offset) {
+    const Dim grid = blocks_for(walk.numel, kThreads * (walk.narrow ? vt::kIndexItems : 1));
+    return launch(ctx, single, grid, {kThreads}, 0, vt::IndexWalk{walk, rule},
+                  static_cast<Values>(values + offset[kValues] * bytes),
+                  index + offset[kIndex] * (rule.wide ? 8 : 4),
+                  static_cast<Table>(table + offset[kTable] * bytes), more..., sink);
+  });
+}
+
 vt_status IndexPlan::fetch(vt_context *ctx) {
+  if (dims.numel() == 0) return VT_OK;
   dims.sort(kValues);
   dims.coalesce();
   const int64_t bytes = widen();
-  return dims.for_walks([&](const Walk<3> &walk, const int64_t *offset) {
-    const vt::IndexWalk w = {walk, rule};
-    return launch(ctx, fetch_kernels[size_slot(bytes)], blocks_for(walk.numel, kPerBlock),
-                  {kThreads}, 0, w, values + offset[kValues] * bytes,
-                  index + offset[kIndex] * (rule.wide ? 8 : 4),
-                  static_cast<const char *>(table + offset[kTable] * bytes), sink);
-  });
+  const int slot = size_slot(bytes);
+  return run<char *, const char *>(ctx, bytes, slot < 3 ? &fetch_runs[slot] : nullptr,
+                                   fetch_kernels[slot]);
 }
 
 vt_status IndexPlan::store(vt_context *ctx) {
@@ -109,13 +162,9 @@ vt_status IndexPlan::store(vt_context *ctx) {
   dims.sort(kValues);
   dims.coalesce();
   const int64_t bytes = widen();
-  return dims.for_walks([&](const Walk<3> &walk, const int64_t *offset) {
-    const vt::IndexWalk w = {walk, rule};
-    return launch(ctx, store_kernels[size_slot(bytes)], blocks_for(walk.numel, kPerBlock),
-                  {kThreads}, 0, w, static_cast<const char *>(values + offset[kValues] * bytes),
-                  index + offset[kIndex] * (rule.wide ? 8 : 4), table + offset[kTable] * bytes,
-                  sink);
-  });
+  const int slot = size_slot(bytes);
+  return run<const char *, char *>(ctx, bytes, slot < 3 ? &store_runs[slot] : nullptr,
+                                   store_kernels[slot]);
 }
 
 vt_status IndexPlan::add(vt_context *ctx, const IndexScale &scale, bool rounded_once) {
@@ -132,14 +181,9 @@ vt_status IndexPlan::add(vt_context *ctx, const IndexScale &scale, bool rounded_
   }
   dims.sort(kValues);
   dims.coalesce();
-  const int64_t bytes = element_size(dtype);
-  return dims.for_walks([&](const Walk<3> &walk, const int64_t *offset) {
-    const vt::IndexWalk w = {walk, rule};
-    return launch(ctx, add_kernels[dtype], blocks_for(walk.numel, kPerBlock), {kThreads}, 0, w,
-                  static_cast<const char *>(values + offset[kValues] * bytes),
-                  index + offset[kIndex] * (rule.wide ? 8 : 4), table + offset[kTable] * bytes,
-                  scale, sink);
-  });
+  const bool has_runs = dtype == VT_F16 || dtype == VT_BF16 || dtype == VT_F32;
+  return run<const char *, char *>(ctx, element_size(dtype), has_runs ? &add_runs[dtype] : nullptr,
+                                   add_kernels[dtype], scale);
 }
 
 // Positions are sorted by the place they name, which is one number: that of the row, and of the

@@ -42,6 +42,9 @@ struct IndexPlan {
 
  private:
   int64_t widen();
+  bool in_runs(int64_t bytes, vt::IndexRunWalk *w) const;
+  template <class Values, class Table, class... More>
+  vt_status run(vt_context *ctx, int64_t bytes, Kernel *runs, Kernel &single, const More &...more);
   // `last` stores the last value of a place, else all are added; `done` stays false where a shape is
   // too large.
   vt_status in_order(vt_context *ctx, const IndexScale &scale, bool last, bool *done);

@@ -96,12 +96,16 @@ struct Dims {
     Walk<N> w = {};
     w.ndim = ndim < kWalkDims ? ndim : kWalkDims;
     w.numel = 1;
+    w.narrow = 1;
     for (int d = 0; d < w.ndim; d++) {
       w.numel *= sizes[d];
       w.sizes[d] = sizes[d];
-      for (int k = 0; k < N; k++) w.strides[k][d] = strides[k][d];
+      for (int k = 0; k < N; k++) {
+        w.strides[k][d] = strides[k][d];
+        w.narrow &= strides[k][d] == static_cast<int32_t>(strides[k][d]);
+      }
     }
-    w.narrow = w.numel <= INT32_MAX;
+    w.narrow &= w.numel <= INT32_MAX;
     if (w.narrow && w.numel > 0) {
       for (int d = 0; d + 1 < w.ndim; d++) {
         w.divide[d] = Divider::of(static_cast<uint32_t>(sizes[d]));
