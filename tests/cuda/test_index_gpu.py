@@ -77,7 +77,7 @@ def test_negative_indices_and_bad_ones_in_runs():
     for bad in (4096, 1 << 40, -1):
         index = vt.zeros(64, dtype=vt.int64)
         index[13] = bad
-        with pytest.raises(IndexError, match=str(bad)):
+        with pytest.raises((IndexError, RuntimeError), match=str(bad)):
             x.gather(0, index.cuda()).cpu()
 
 
