@@ -246,19 +246,20 @@ __device__ void move(const Walk<2> &w, T *to, const T *from) {
   } else {                                             \
     FUNCTION<T, int32_t, kIndexItems>(w, __VA_ARGS__); \
   }
-#define VT_MOVE(BYTES, T)                                                                \
-  __global__ void __launch_bounds__(kThreads)                                            \
-      vt_move_##BYTES(const __grid_constant__ Walk<2> w, T *to, const T *from) {         \
-    move<T>(w, to, from);                                                                \
-  }                                                                                      \
-  __global__ void __launch_bounds__(kThreads) vt_index_fetch_##BYTES(                    \
-      const __grid_constant__ IndexWalk w, T *values, const void *index, const T *table, \
-      const __grid_constant__ vt_error_sink sink){VT_BY_INDEX(                           \
-      fetch, T, values, index, table, sink)} __global__ void __launch_bounds__(kThreads) \
-      vt_index_store_##BYTES(const __grid_constant__ IndexWalk w, const T *values,       \
-                             const void *index, T *table,                                \
-                             const __grid_constant__ vt_error_sink sink) {               \
-    VT_BY_INDEX(store, T, values, index, table, sink)                                    \
+#define VT_MOVE(BYTES, T)                                                                       \
+  __global__ void __launch_bounds__(kThreads)                                                   \
+      vt_move_##BYTES(const __grid_constant__ Walk<2> w, T *to, const T *from) {                \
+    move<T>(w, to, from);                                                                       \
+  }                                                                                             \
+  __global__ void __launch_bounds__(kThreads)                                                   \
+      vt_index_fetch_##BYTES(const __grid_constant__ IndexWalk w, T *values, const void *index, \
+                             const T *table, const __grid_constant__ vt_error_sink sink) {      \
+    VT_BY_INDEX(fetch, T, values, index, table, sink);                                          \
+  }                                                                                             \
+  __global__ void __launch_bounds__(kThreads) vt_index_store_##BYTES(                           \
+      const __grid_constant__ IndexWalk w, const T *values, const void *index, T *table,        \
+      const __grid_constant__ vt_error_sink sink) {                                             \
+    VT_BY_INDEX(store, T, values, index, table, sink);                                          \
   }
 #define VT_MOVE_RUNS(BYTES, T)                                                              \
   __global__ void __launch_bounds__(kThreads, kRunBlocks) vt_index_fetch_runs_##BYTES(      \
@@ -272,18 +273,17 @@ __device__ void move(const Walk<2> &w, T *to, const T *from) {
     store<T, IndexRun, kIndexRunItems>(w, values, index, table, sink);                      \
   }
 
-#define VT_ADD(SUFFIX, T)                                                                          \
-  __global__ void __launch_bounds__(kThreads)                                                      \
-      vt_index_add_##SUFFIX(const __grid_constant__ IndexWalk w, const T *values,                  \
-                            const void *index, T *table, const __grid_constant__ IndexScale scale, \
-                            const __grid_constant__ vt_error_sink sink){VT_BY_INDEX(               \
-          add, T, values, index, table, scale, sink)} __global__ void __launch_bounds__(kThreads)  \
-          vt_index_add_sorted_##SUFFIX(const __grid_constant__ SegmentWalk w, const T *values,     \
-                                       const void *index, T *table, const uint64_t *keys,          \
-                                       const uint32_t *order,                                      \
-                                       const __grid_constant__ IndexScale scale,                   \
-                                       const __grid_constant__ vt_error_sink sink) {               \
-    add_sorted<T>(w, values, index, table, keys, order, scale, sink);                              \
+#define VT_ADD(SUFFIX, T)                                                                     \
+  __global__ void __launch_bounds__(kThreads) vt_index_add_##SUFFIX(                          \
+      const __grid_constant__ IndexWalk w, const T *values, const void *index, T *table,      \
+      const __grid_constant__ IndexScale scale, const __grid_constant__ vt_error_sink sink) { \
+    VT_BY_INDEX(add, T, values, index, table, scale, sink);                                   \
+  }                                                                                           \
+  __global__ void __launch_bounds__(kThreads) vt_index_add_sorted_##SUFFIX(                   \
+      const __grid_constant__ SegmentWalk w, const T *values, const void *index, T *table,    \
+      const uint64_t *keys, const uint32_t *order, const __grid_constant__ IndexScale scale,  \
+      const __grid_constant__ vt_error_sink sink) {                                           \
+    add_sorted<T>(w, values, index, table, keys, order, scale, sink);                         \
   }
 #define VT_ADD_RUNS(SUFFIX, T)                                                                \
   __global__ void __launch_bounds__(kThreads, kRunBlocks) vt_index_add_runs_##SUFFIX(         \
