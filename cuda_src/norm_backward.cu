@@ -23,8 +23,9 @@ struct StoredRows {
 // The gradient that comes from elsewhere is added before, and what was dropped gets its share. There are
 // no registers to fetch a row of `extra` ahead, but it has `room` in shared memory: a thread copies what
 // it will need itself.
-template <class T, class X, int E>
+template <class T, class X>
 struct SharedRows {
+  static constexpr int E = norm_slice(sizeof(T));
   using V = acc_t<T>;
   using Slice = RowSlice<T, E>;
   static constexpr int K = Slice::K;
@@ -83,10 +84,11 @@ struct SharedRows {
 // Each group takes every so many-th row, made of whole packs, and keeps its sums over rows in
 // registers. The next row is fetched while one is worked on.
 // The gradient of the norm is of type G.
-template <class T, class G, int E, class Rows>
+template <class T, class G, class Rows>
 __device__ __forceinline__ void backward_rows(const Rows &out_rows) {
   const NormBackwardArgs &a = out_rows.norm;
   using V = acc_t<T>;
+  constexpr int E = norm_slice(sizeof(T));
   using Slice = RowSlice<T, E>;
   __shared__ Two<V> room[Group<V>::kRoom];
   alignas(16) __shared__ V sums[kNormThreads * E];  // at the end; before, room for rows to come
@@ -321,30 +323,23 @@ __device__ __forceinline__ void finish(const NormFinishArgs &a) {
 #define VT_NORM_BACKWARD_KERNELS(SUFFIX, T)                                            \
   extern "C" __global__ void __maxnreg__(vt::kNormBackwardRegisters)                   \
       vt_norm_backward_rows_##SUFFIX(const __grid_constant__ vt::NormBackwardArgs a) { \
-    vt::backward_rows<T, T, vt::norm_slice(sizeof(T))>(vt::StoredRows<T>{a});          \
+    vt::backward_rows<T, T>(vt::StoredRows<T>{a});                                     \
   }                                                                                    \
   extern "C" __global__ void __launch_bounds__(vt::kNormLong, 1)                       \
       vt_norm_backward_long_##SUFFIX(const __grid_constant__ vt::NormBackwardArgs a) { \
     vt::backward_long<T, T>(a);                                                        \
   }                                                                                    \
   VT_NORM_BACKWARD_COLUMNS(SUFFIX, T, T)
-#define VT_ADD_NORM_BACKWARD_ROWS(NAME, T, X, G, E, REGISTERS)                         \
-  extern "C" __global__ void __maxnreg__(REGISTERS)                                    \
-      vt_add_norm_backward_##NAME(const __grid_constant__ vt::AddNormBackwardArgs a) { \
-    vt::backward_rows<T, G, E>(vt::SharedRows<T, X, E>(a));                            \
-  }
 #define VT_ADD_NORM_BACKWARD_KERNELS(SUFFIX, T, X, G)                                         \
-  VT_ADD_NORM_BACKWARD_ROWS(rows_##SUFFIX, T, X, G, vt::norm_slice(sizeof(T)),                \
-                            vt::kNormBackwardRegisters)                                       \
+  extern "C" __global__ void __maxnreg__(vt::kNormBackwardRegisters)                          \
+      vt_add_norm_backward_rows_##SUFFIX(const __grid_constant__ vt::AddNormBackwardArgs a) { \
+    vt::backward_rows<T, G>(vt::SharedRows<T, X>(a));                                         \
+  }                                                                                           \
   extern "C" __global__ void __launch_bounds__(vt::kNormLong, 1)                              \
       vt_add_norm_backward_long_##SUFFIX(const __grid_constant__ vt::AddNormBackwardArgs a) { \
     vt::backward_long<T, G>(a.norm);                                                          \
     vt::share_long<T, X>(a);                                                                  \
   }
-// For rows of float that three quarters of the slices hold.
-#define VT_ADD_NORM_BACKWARD_SHORT(SUFFIX, X, G)                              \
-  VT_ADD_NORM_BACKWARD_ROWS(short_##SUFFIX, float, X, G, vt::kNormShortSlice, \
-                            vt::kNormShortRegisters)
 #define VT_NORM_FINISH_KERNEL(SUFFIX, V)                                           \
   extern "C" __global__ void __launch_bounds__(vt::kNormFinishX *vt::kNormFinishY) \
       vt_norm_finish_##SUFFIX(const __grid_constant__ vt::NormFinishArgs a) {      \
@@ -367,10 +362,5 @@ VT_ADD_NORM_BACKWARD_KERNELS(f16_f32, float, vt::half, float)
 VT_ADD_NORM_BACKWARD_KERNELS(bf16_f32, float, vt::bfloat16, float)
 VT_ADD_NORM_BACKWARD_KERNELS(f16_low, float, vt::half, vt::half)
 VT_ADD_NORM_BACKWARD_KERNELS(bf16_low, float, vt::bfloat16, vt::bfloat16)
-VT_ADD_NORM_BACKWARD_SHORT(f32, float, float)
-VT_ADD_NORM_BACKWARD_SHORT(f16_f32, vt::half, float)
-VT_ADD_NORM_BACKWARD_SHORT(bf16_f32, vt::bfloat16, float)
-VT_ADD_NORM_BACKWARD_SHORT(f16_low, vt::half, vt::half)
-VT_ADD_NORM_BACKWARD_SHORT(bf16_low, vt::bfloat16, vt::bfloat16)
 VT_NORM_BACKWARD_COLUMNS(f16_low, float, vt::half)
 VT_NORM_BACKWARD_COLUMNS(bf16_low, float, vt::bfloat16)

@@ -68,8 +68,6 @@ constexpr NormShape kAddNormRows = {2, 64, 256}, kAddNormWide = {4, 128, kNormTh
 // The gradients': elements and registers of a thread.
 constexpr int norm_slice(int bytes) { return bytes == 8 ? 8 : 16; }
 constexpr int kNormBackwardRegisters = 128;
-// Those for rows of float that waste a quarter of such slices, as 768 elements do.
-constexpr int kNormShortSlice = 12, kNormShortRegisters = 112;
 constexpr int kNormLong = 1024;    // of a block that streams a row
 constexpr int kNormColumns = 256;  // of a block that sums columns of long rows
 constexpr int kNormFinishX = 32, kNormFinishY = 16;

@@ -67,19 +67,6 @@ def test_add_norm_of_a_half_type_and_float32(driver):
     assert names == ["vt_add_norm_backward_rows_bf16_f32", "vt_norm_finish_f32"]
 
 
-def test_add_norm_by_width(driver):
-    for dtype, width, forward, backward in (
-        (vt.bfloat16, 4096, "rows_bf16", "rows_bf16"),
-        (vt.bfloat16, 8192, "wide_bf16", "rows_bf16"),
-        (vt.float32, 4096, "wide_f32", "rows_f32"),
-        (vt.float32, 768, "rows_f32", "short_f32"),
-    ):
-        x, r = zeros(4, width, dtype=dtype), zeros(4, width, dtype=dtype)
-        names, outputs = launches(driver, lambda x=x, r=r: F.add_rms_norm(x, r, x.shape[1:]))
-        assert names == [f"vt_add_norm_{forward}"]
-        assert gradients(driver, outputs, [x, r]) == [f"vt_add_norm_backward_{backward}"]
-
-
 def test_add_norm_of_rows_that_no_registers_hold(driver):
     x, r = zeros(4, 8193), zeros(4, 8193)
     names, outputs = launches(driver, lambda: F.add_rms_norm(x, r, (8193,)))

@@ -41,7 +41,6 @@ AddKernels add_norm_rows("add_norm", "vt_add_norm_rows");
 AddKernels add_norm_wide("add_norm", "vt_add_norm_wide");
 AddKernels add_norm_long("add_norm", "vt_add_norm_long");
 AddKernels add_backward_rows("norm_backward", "vt_add_norm_backward_rows");
-AddKernels add_backward_short("norm_backward", "vt_add_norm_backward_short");
 AddKernels add_backward_long("norm_backward", "vt_add_norm_backward_long");
 AddKernels add_backward_columns("norm_backward", "vt_norm_backward_columns");
 
@@ -253,13 +252,7 @@ vt_status backward(const vt_array &grad, const vt_array &input, const vt_array &
                       extra.in_packs(pack) && dropped.in_packs(pack);
   const int slice = vt::norm_slice(element_size(dtype));
   const bool in_registers = packed && fits_registers(rows, n, slice);
-  // Shorter slices, where no more threads are needed for them: three blocks of 192 threads fit then.
-  const auto threads = [&](int slice) { return power_of_two_from(div_up(n, slice)); };
-  const bool is_short =
-      in_registers && shared && dtype == VT_F32 && threads(vt::kNormShortSlice) == threads(slice);
-  const Groups groups =
-      is_short ? Groups(rows, n, vt::kNormShortSlice, vt::kNormShortRegisters, 192, ctx)
-               : Groups(rows, in_registers ? n : 1, slice, vt::kNormBackwardRegisters, 256, ctx);
+  const Groups groups(rows, in_registers ? n : 1, slice, vt::kNormBackwardRegisters, 256, ctx);
   if (rows > 0) args.pieces = in_registers ? groups.blocks : column_pieces(rows, n, ctx);
 
   const int64_t compute = dtype == VT_F64 ? 8 : 4, sums = args.pieces * n * compute;
@@ -280,8 +273,7 @@ vt_status backward(const vt_array &grad, const vt_array &input, const vt_array &
   };
   vt_status status = VT_OK;
   if (rows > 0 && in_registers) {
-    status = run(backward_rows[dtype], is_short ? add_backward_short : add_backward_rows,
-                 {groups.blocks}, {groups.x, groups.y});
+    status = run(backward_rows[dtype], add_backward_rows, {groups.blocks}, {groups.x, groups.y});
   } else if (rows > 0) {
     if (want_input) {
       const Streams s(n);
