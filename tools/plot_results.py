@@ -59,7 +59,7 @@ def attention(rows: dict[str, dict[str, str]], device: str, path: Path) -> None:
         if match and int(match[2]) % 512 == 0:
             point = (int(match[2]), float(row["ours"]), float(row["torch"]))
             curves.setdefault((match[4], match[3], match[1]), []).append(point)
-    figure, grid = pyplot.subplots(2, 4, figsize=(14, 6), sharey=True)
+    figure, grid = pyplot.subplots(2, 4, figsize=(14, 7), sharey=True)
     panels = [
         (way, kind, dim)
         for way in ("forward", "backward")
@@ -71,8 +71,10 @@ def attention(rows: dict[str, dict[str, str]], device: str, path: Path) -> None:
         lengths = [str(length) for length, _, _ in points]
         axes.plot(lengths, [ours for _, ours, _ in points], "o-", color=OURS, label="vibetensor")
         axes.plot(lengths, [peer for *_, peer in points], "s-", color=PEER, label="cuDNN")
-        axes.set(title=f"{way}, {dim}, {kind}", ylim=(0, None))
+        axes.set(title=f"{way}, {dim}, {kind}")
         axes.grid(alpha=0.3)
+    every = (max(ours, peer) for points in curves.values() for _, ours, peer in points)
+    grid[0, 0].set_ylim(0, 1.05 * max(every, default=1.0))
     grid[0, 0].legend()
     grid[0, 0].set_ylabel("TFLOP/s")
     grid[1, 0].set_ylabel("TFLOP/s")
