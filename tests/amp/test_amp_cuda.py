@@ -45,14 +45,6 @@ def batch():
     return vt.ones(4, 8, device="cuda"), vt.zeros(4, dtype=vt.int64, device="cuda")
 
 
-def launches(driver, function):
-    driver.clear()
-    driver.record()
-    function()
-    driver.record(False)
-    return [entry["name"] for entry in driver.log() if entry["kind"] == "launch"]
-
-
 @pytest.mark.parametrize(
     ("optimizer", "options"),
     [
@@ -86,12 +78,12 @@ def test_a_weight_is_cast_once(driver):
                 F.linear(x, weight)
 
     with vt.autocast("cuda", enabled=False):
-        alone = len(launches(driver, lambda: weight.half()))
+        alone = len(driver.launches(lambda: weight.half()))
     assert alone == 1
     half = weight.detach().half()
-    plain = len(launches(driver, lambda: [F.linear(x, half) for _ in range(3)]))
-    assert len(launches(driver, products)) == plain + 1
-    assert len(launches(driver, products)) == plain + 1, "a new region, a new cast"
+    plain = len(driver.launches(lambda: [F.linear(x, half) for _ in range(3)]))
+    assert len(driver.launches(products)) == plain + 1
+    assert len(driver.launches(products)) == plain + 1, "a new region, a new cast"
 
 
 def test_a_region_casts_at_once_what_the_last_one_cast(driver):
@@ -106,7 +98,7 @@ def test_a_region_casts_at_once_what_the_last_one_cast(driver):
                 for weight in weights:
                     (x @ weight).sum()
 
-        return launches(driver, region).count("vt_cast_list_small_f32")
+        return driver.launches(region).count("vt_cast_list_small_f32")
 
     casts(third)  # whatever was before
     assert casts(first, second) == 2
@@ -137,8 +129,8 @@ def test_a_weight_that_changed_after_a_joint_cast_is_cast_again(driver):
             x @ second
 
     region(False)
-    assert launches(driver, lambda: region(False)).count("vt_cast_list_small_f32") == 1
-    assert launches(driver, lambda: region(True)).count("vt_cast_list_small_f32") == 2
+    assert driver.launches(lambda: region(False)).count("vt_cast_list_small_f32") == 1
+    assert driver.launches(lambda: region(True)).count("vt_cast_list_small_f32") == 2
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -148,7 +140,7 @@ def test_gradients_of_weights_are_made_in_float32(driver, bias):
     with vt.autocast("cuda", vt.bfloat16):
         out = layer(x)
     grad = vt.ones(64, 64, device="cuda", dtype=vt.bfloat16)
-    assert launches(driver, lambda: out.backward(grad)) == ["cublasLtMatmul"]
+    assert driver.launches(lambda: out.backward(grad)) == ["cublasLtMatmul"]
     assert all(p.grad.dtype == vt.float32 for p in layer.parameters())
 
 

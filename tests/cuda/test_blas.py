@@ -8,24 +8,8 @@ import torch
 import vibetensor as vt
 import vibetensor.nn.functional as F
 from vibetensor.nn.attention import SDPBackend, sdpa_kernel
-from vibetensor.testing.cuda import simulated_driver
 
 PRODUCT = "cublasLtMatmul"
-
-
-@pytest.fixture
-def driver():
-    if not vt.cuda.is_built():
-        pytest.skip("built without CUDA")
-    if vt.cuda.is_initialized():
-        from vibetensor.cuda import _runtime
-
-        if not _runtime.is_simulated():
-            pytest.skip("this process uses a GPU")
-    with simulated_driver() as driver:
-        driver.set_strict(False)
-        yield driver
-        assert driver.violations() == []
 
 
 @pytest.fixture
@@ -39,18 +23,9 @@ def zeros(*shape, dtype=vt.float32, **options):
     return vt.zeros(*shape, dtype=dtype, device="cuda", **options)
 
 
-def launches(driver, call):
-    """The names of what a call launches."""
-    driver.clear()
-    driver.record()
-    call()
-    driver.record(False)
-    return [e["name"] for e in driver.log() if e["kind"] == "launch"]
-
-
 def test_one_call_and_one_plan_for_a_shape(driver, stats):
     a, b = zeros(64, 64), zeros(64, 64)
-    assert launches(driver, lambda: a @ b) == [PRODUCT]
+    assert driver.launches(lambda: a @ b) == [PRODUCT]
     assert stats()["plans"] == stats()["misses"] == stats()["calls"] == 1
     for _ in range(5):
         a @ b
@@ -145,12 +120,12 @@ def test_layouts_that_need_no_copy(driver, dtype):
 
 def test_layouts_that_are_copied(driver):
     a, b = zeros(4, 128), zeros(64, 4)
-    assert launches(driver, lambda: a[:, ::2] @ b) == ["vt_strided_copy_4", PRODUCT]
+    assert driver.launches(lambda: a[:, ::2] @ b) == ["vt_strided_copy_4", PRODUCT]
     grad = vt.ones((), device="cuda").expand(4, 64)
-    assert launches(driver, lambda: grad @ b) == ["vt_strided_copy_4", PRODUCT]
+    assert driver.launches(lambda: grad @ b) == ["vt_strided_copy_4", PRODUCT]
     out = zeros(4, 8)[:, ::2]
     x = zeros(4, 64)
-    assert launches(driver, lambda: vt.mm(x, b, out=out)) == [PRODUCT, "vt_move_4"]
+    assert driver.launches(lambda: vt.mm(x, b, out=out)) == [PRODUCT, "vt_move_4"]
 
 
 @pytest.mark.parametrize(
@@ -169,31 +144,31 @@ def test_small_products_need_no_library(driver, stats, dtype, suffix):
         lambda: vt.addmm(bias, a, b),
         lambda: F.linear(a, b.t(), bias),
     ):
-        names = launches(driver, call)
+        names = driver.launches(call)
         assert [n for n in names if not n.startswith("vt_move")] == [f"vt_small_product_{suffix}"]
     assert stats()["calls"] == 0
-    assert launches(driver, lambda: zeros(33, 2, dtype=kind) @ zeros(2, 2, dtype=kind)) == [PRODUCT]
+    assert driver.launches(lambda: zeros(33, 2, dtype=kind) @ zeros(2, 2, dtype=kind)) == [PRODUCT]
 
 
 def test_bias_and_addition_are_part_of_the_product(driver, stats):
     x, w, bias = zeros(5, 64), zeros(16, 64), zeros(16)
-    assert launches(driver, lambda: F.linear(x, w, bias)) == [PRODUCT]
-    assert launches(driver, lambda: F.linear(x, w)) == [PRODUCT]
-    assert launches(driver, lambda: vt.addmm(bias, x, w.t())) == [PRODUCT]
-    assert launches(driver, lambda: vt.addmm(bias, x, w.t(), alpha=2)) == [PRODUCT]
+    assert driver.launches(lambda: F.linear(x, w, bias)) == [PRODUCT]
+    assert driver.launches(lambda: F.linear(x, w)) == [PRODUCT]
+    assert driver.launches(lambda: vt.addmm(bias, x, w.t())) == [PRODUCT]
+    assert driver.launches(lambda: vt.addmm(bias, x, w.t(), alpha=2)) == [PRODUCT]
     full = zeros(5, 16)
-    assert launches(driver, lambda: vt.addmm(full, x, w.t(), beta=0.5)) == [PRODUCT]
+    assert driver.launches(lambda: vt.addmm(full, x, w.t(), beta=0.5)) == [PRODUCT]
     columns = zeros(16, 5).t()
-    names = launches(driver, lambda: vt.addmm(columns, x, w.t()))
+    names = driver.launches(lambda: vt.addmm(columns, x, w.t()))
     assert names == ["vt_strided_copy_4", PRODUCT]
     odd = zeros(17)[1:]  # at an address that the epilogue cannot take
-    assert launches(driver, lambda: F.linear(x, w, odd)) == ["vt_strided_copy_4", PRODUCT]
+    assert driver.launches(lambda: F.linear(x, w, odd)) == ["vt_strided_copy_4", PRODUCT]
     assert stats()["unsupported"] == 0
 
 
 def test_a_bias_without_an_epilogue(driver, stats):
     x, w, bias = (zeros(*s, dtype=vt.complex64) for s in ((5, 8), (16, 8), (16,)))
-    assert launches(driver, lambda: F.linear(x, w, bias)) == ["vt_strided_copy_16", PRODUCT]
+    assert driver.launches(lambda: F.linear(x, w, bias)) == ["vt_strided_copy_16", PRODUCT]
     assert stats()["unsupported"] == 1
     F.linear(x, w, bias)
     assert stats()["plans"] == 2  # the refusal is remembered
@@ -201,22 +176,22 @@ def test_a_bias_without_an_epilogue(driver, stats):
 
 def test_batches(driver):
     a, b = zeros(3, 4, 8), zeros(3, 8, 6)
-    assert launches(driver, lambda: vt.bmm(a, b)) == [PRODUCT]
-    assert launches(driver, lambda: vt.bmm(a, b[:1].expand(3, 8, 6))) == [PRODUCT]
+    assert driver.launches(lambda: vt.bmm(a, b)) == [PRODUCT]
+    assert driver.launches(lambda: vt.bmm(a, b[:1].expand(3, 8, 6))) == [PRODUCT]
     between = zeros(4, 3, 8).transpose(0, 1)
-    assert launches(driver, lambda: vt.bmm(between, b)) == [PRODUCT]
+    assert driver.launches(lambda: vt.bmm(between, b)) == [PRODUCT]
     many, others = zeros(70000, 1, 2), zeros(70000, 2, 1)
-    assert launches(driver, lambda: vt.bmm(many, others)) == [PRODUCT, PRODUCT]
+    assert driver.launches(lambda: vt.bmm(many, others)) == [PRODUCT, PRODUCT]
 
 
 def test_nothing_to_multiply(driver):
     a, b, none = zeros(0, 4), zeros(4, 3), zeros(4, 0)
-    assert launches(driver, lambda: a @ b) == []
-    assert launches(driver, lambda: a @ none) == []
+    assert driver.launches(lambda: a @ b) == []
+    assert driver.launches(lambda: a @ none) == []
     a, b = zeros(2, 0), zeros(0, 3)
-    assert launches(driver, lambda: a @ b) == ["vt_matrix_scale_f32"]
+    assert driver.launches(lambda: a @ b) == ["vt_matrix_scale_f32"]
     w, bias = zeros(3, 0), zeros(3)
-    assert launches(driver, lambda: F.linear(a, w, bias)) == ["vt_matrix_scale_f32"]
+    assert driver.launches(lambda: F.linear(a, w, bias)) == ["vt_matrix_scale_f32"]
 
 
 @pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
@@ -285,13 +260,13 @@ def packed(batch, time, heads, features, dtype=vt.float32):
 def test_attention_launches(driver, composed, dtype):
     kind = getattr(vt, dtype)
     q = zeros(2, 4, 16, 8, dtype=kind)
-    names = launches(driver, lambda: F.scaled_dot_product_attention(q, q, q, is_causal=True))
+    names = driver.launches(lambda: F.scaled_dot_product_attention(q, q, q, is_causal=True))
     suffix = {"float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64"}[dtype]
     softmax = f"vt_attention_softmax_128_{suffix}"
     # The result lies as (batch, time, heads, features).
     assert names == [PRODUCT, softmax, PRODUCT, "vt_strided_copy_16"]
     x = packed(2, 16, 4, 8, kind)
-    names = launches(driver, lambda: F.scaled_dot_product_attention(x, x, x))
+    names = driver.launches(lambda: F.scaled_dot_product_attention(x, x, x))
     assert names == ["vt_strided_copy_16", PRODUCT, softmax, PRODUCT, "vt_strided_copy_16"]
 
 
@@ -300,7 +275,7 @@ def test_attention_launches(driver, composed, dtype):
 )
 def test_attention_by_length(driver, composed, keys, kernel):
     q, k = zeros(1, 1, 4, 8), zeros(1, 1, keys, 8)
-    names = launches(driver, lambda: F.scaled_dot_product_attention(q, k, k))
+    names = driver.launches(lambda: F.scaled_dot_product_attention(q, k, k))
     assert names == [PRODUCT, f"vt_attention_softmax_{kernel}_f32", PRODUCT]
 
 
@@ -308,7 +283,7 @@ def test_attention_backward_launches(driver, composed):
     q, k, v = (zeros(2, 2, 16, 8, requires_grad=True) for _ in range(3))
     out = F.scaled_dot_product_attention(q, k, v)
     grad = zeros(2, 2, 16, 8)
-    names = launches(driver, lambda: out.backward(grad))
+    names = driver.launches(lambda: out.backward(grad))
     assert [n for n in names if n.startswith(("cublas", "vt_attention"))] == [
         PRODUCT,
         PRODUCT,
@@ -319,7 +294,7 @@ def test_attention_backward_launches(driver, composed):
     ]
     v2 = v.detach().requires_grad_()
     out = F.scaled_dot_product_attention(q.detach(), k.detach(), v2)
-    names = launches(driver, lambda: out.backward(grad))
+    names = driver.launches(lambda: out.backward(grad))
     assert names.count(PRODUCT) == 2  # scores, and the gradient of the values
 
 
@@ -327,26 +302,26 @@ def test_large_scores_are_made_in_parts(driver, composed):
     q = zeros(4, 8, 2048, 8, dtype=vt.bfloat16)  # 512 MiB of scores
     vt.cuda.reset_peak_memory_stats()
     before = vt.cuda.memory_allocated()
-    names = launches(driver, lambda: F.scaled_dot_product_attention(q, q, q))
+    names = driver.launches(lambda: F.scaled_dot_product_attention(q, q, q))
     assert names.count("vt_attention_softmax_loop_bf16") == 2
     assert vt.cuda.max_memory_allocated() - before < 300 << 20
     one = zeros(1, 1, 16384, 8)  # 1 GiB for a single head: its rows are split
-    names = launches(driver, lambda: F.scaled_dot_product_attention(one, one, one))
+    names = driver.launches(lambda: F.scaled_dot_product_attention(one, one, one))
     assert names.count("vt_attention_softmax_loop_f32") == 4
 
 
 def test_grouped_heads_are_one_product(driver, composed):
     q, k = zeros(2, 8, 16, 8), zeros(2, 2, 16, 8)
-    names = launches(driver, lambda: F.scaled_dot_product_attention(q, k, k, enable_gqa=True))
+    names = driver.launches(lambda: F.scaled_dot_product_attention(q, k, k, enable_gqa=True))
     assert names.count(PRODUCT) == 2
 
 
 def test_conv1d_launches(driver):
     x, w, bias = zeros(2, 4, 32), zeros(6, 4, 3), zeros(6)
-    names = launches(driver, lambda: F.conv1d(x, w, bias, padding=1))
+    names = driver.launches(lambda: F.conv1d(x, w, bias, padding=1))
     assert names == ["vt_conv_columns_4", "vt_strided_copy_4", PRODUCT]
     grouped = zeros(8, 1, 3)
-    names = launches(driver, lambda: F.conv1d(zeros(2, 8, 32), grouped, groups=8))
+    names = driver.launches(lambda: F.conv1d(zeros(2, 8, 32), grouped, groups=8))
     assert names[-1] == "vt_conv_forward_f32"
 
 
@@ -355,11 +330,11 @@ def test_linear_gelu(driver):
     for dtype, name in ((vt.bfloat16, "bf16"), (vt.float32, "f32")):
         x, w, bias, odd = (zeros(*s, dtype=dtype) for s in ((4, 64), (16, 64), (16,), (5, 64)))
         beside = [PRODUCT, f"vt_matrix_gelu_{name}"]
-        assert launches(driver, lambda: op(x, w, bias, False)) == [PRODUCT]
+        assert driver.launches(lambda: op(x, w, bias, False)) == [PRODUCT]
         # What the derivative needs is stored by the product, but not in float32.
         stored = [PRODUCT] if dtype == vt.bfloat16 else beside
-        assert launches(driver, lambda: op(x, w, bias, True)) == stored
-        assert launches(driver, lambda: op(x, odd, None, True)) == beside
+        assert driver.launches(lambda: op(x, w, bias, True)) == stored
+        assert driver.launches(lambda: op(x, odd, None, True)) == beside
 
 
 def test_linear_gelu_on_the_host():

@@ -3,26 +3,6 @@
 import pytest
 
 import vibetensor as vt
-from vibetensor.testing.cuda import has_gpu, simulated_driver, uses_gpu
-
-
-@pytest.fixture
-def driver():
-    if not vt.cuda.is_built():
-        pytest.skip("built without CUDA")
-    if uses_gpu():
-        pytest.skip("this process uses a GPU")
-    with simulated_driver(devices=2, memory=4 << 30) as driver:
-        yield driver
-        assert driver.violations() == []
-
-
-@pytest.fixture
-def device():
-    if not has_gpu():
-        pytest.skip("needs a CUDA device")
-    yield "cuda"
-    vt.cuda.synchronize()
 
 
 def block(n=1024):

@@ -4,32 +4,17 @@ import pytest
 
 import vibetensor as vt
 import vibetensor.nn.functional as F
-from vibetensor.testing.cuda import simulated_driver
 
 
 @pytest.fixture
-def launch():
+def launch(driver):
     """Calls a function and returns the name of the one kernel that it launches."""
-    if not vt.cuda.is_built():
-        pytest.skip("built without CUDA")
-    if vt.cuda.is_initialized():
-        from vibetensor.cuda import _runtime
 
-        if not _runtime.is_simulated():
-            pytest.skip("this process uses a GPU")
-    with simulated_driver() as driver:
-        driver.set_strict(False)
+    def name(call):
+        (found,) = driver.launches(call)
+        return found
 
-        def name(call):
-            driver.clear()
-            driver.record()
-            call()
-            driver.record(False)
-            (found,) = [e["name"] for e in driver.log() if e["kind"] == "launch"]
-            return found
-
-        yield name
-        assert driver.violations() == []
+    return name
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -54,6 +54,20 @@ class SimulatedDriver:
         from vibetensor.cuda import _simulator
 
         return _simulator.log()
+
+    def launches(self, call: Callable[[], object]) -> list[str]:
+        """The names of the kernels that a call launches, in their order. Clears what was logged.
+
+        >>> with simulated_driver() as driver:  # doctest: +SKIP
+        ...     x = vt.zeros(2, device="cuda")
+        ...     driver.launches(lambda: x + x)
+        ['vt_add_f32']
+        """
+        self.clear()
+        self.record()
+        call()
+        self.record(False)
+        return [entry["name"] for entry in self.log() if entry["kind"] == "launch"]
 
     def clear(self) -> None:
         """Empties the log, the violations and the counters."""
