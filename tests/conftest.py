@@ -17,6 +17,33 @@ def example():
     sys.path.remove(folder)
 
 
+@pytest.fixture
+def driver():
+    """A simulated driver that has nothing to object to in the end."""
+    import vibetensor as vt
+    from vibetensor.testing.cuda import simulated_driver, uses_gpu
+
+    if not vt.cuda.is_built():
+        pytest.skip("built without CUDA")
+    if uses_gpu():
+        pytest.skip("this process uses a GPU")
+    with simulated_driver() as driver:
+        yield driver
+        assert driver.violations() == []
+
+
+@pytest.fixture
+def device():
+    """The GPU, with nothing left to do in the end."""
+    import vibetensor as vt
+    from vibetensor.testing.cuda import has_gpu
+
+    if not has_gpu():
+        pytest.skip("needs a CUDA device")
+    yield "cuda"
+    vt.cuda.synchronize()
+
+
 @functools.cache
 def no_gpu():
     """Why tests marked `gpu` cannot run here; None where they can."""

@@ -10,8 +10,8 @@ namespace VT_NS {
 struct GeluRowsArgs {
   void *grad;
   const void *x;
-  void *
-      sums;  // (gridDim.y, n) in the compute type: the results' sums over the rows of each piece, or null
+  // (gridDim.y, n) in the compute type: the results' sums over the rows of each piece, or null.
+  void *sums;
   int64_t rows, n;
 };
 

@@ -5,18 +5,6 @@ import pytest
 import vibetensor as vt
 from vibetensor import nn
 from vibetensor.nn import functional as F
-from vibetensor.testing.cuda import simulated_driver, uses_gpu
-
-
-@pytest.fixture
-def driver():
-    if not vt.cuda.is_built():
-        pytest.skip("built without CUDA")
-    if uses_gpu():
-        pytest.skip("this process uses a GPU")
-    with simulated_driver(memory=4 << 30) as driver:
-        yield driver
-        assert driver.violations() == []
 
 
 def make(optimizer, low=vt.float16, **options):

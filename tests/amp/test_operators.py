@@ -11,7 +11,6 @@ import torch
 
 import vibetensor as vt
 from vibetensor._gen.load import load
-from vibetensor.testing.cuda import simulated_driver, uses_gpu
 
 OPS = load().OPS
 DTYPES = ("bfloat16", "float16", "float32", "float64")
@@ -211,17 +210,6 @@ def cuda_result(kind, first, second):
     if kind in ("low", "float32", "first"):
         return {"low": "float16", "float32": "float32", "first": first}[kind]
     return first if first == second else "float32"
-
-
-@pytest.fixture
-def driver():
-    if not vt.cuda.is_built():
-        pytest.skip("built without CUDA")
-    if uses_gpu():
-        pytest.skip("this process uses a GPU")
-    with simulated_driver() as driver:
-        yield driver
-        assert driver.violations() == []
 
 
 def test_cuda_result_dtypes(driver):

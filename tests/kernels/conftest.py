@@ -9,25 +9,18 @@ from pathlib import Path
 import pytest
 
 import vibetensor as vt
-from vibetensor.testing.cuda import has_gpu, simulated_driver
+from vibetensor.testing.cuda import simulated_driver
 
 HERE = Path(__file__).resolve().parent
 
 
 @pytest.fixture
 def driver():
+    """The simulated driver; some of these tests are there for it to object."""
     if not vt.cuda.is_built():
         pytest.skip("built without CUDA")
     with simulated_driver(devices=2, memory=1 << 30) as driver:
         yield driver
-
-
-@pytest.fixture
-def device():
-    if not has_gpu():
-        pytest.skip("needs a CUDA device")
-    yield "cuda"
-    vt.cuda.synchronize()
 
 
 @pytest.fixture

@@ -22,16 +22,6 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
 
-def launches(driver, call):
-    """The names of what a call launches."""
-    driver.clear()
-    driver.record()
-    call()
-    driver.record(False)
-    assert driver.violations() == []
-    return [e["name"] for e in driver.log() if e["kind"] == "launch"]
-
-
 def test_interpreted():
     pytest.importorskip("triton")
     done = subprocess.run(
@@ -86,15 +76,14 @@ def test_launches(driver, dtype, time, dim, p, backward):
     packed = vt.zeros(2, time, 3, 4, dim, device="cuda", dtype=getattr(vt, dtype))
     q, k, v = (packed[:, :, i].transpose(1, 2).requires_grad_() for i in range(3))
     results = []
-    names = launches(
-        driver,
+    names = driver.launches(
         lambda: results.append(F.scaled_dot_product_attention(q, k, v, None, p, True)),
     )
     assert names == ["attention_forward"]
     (out,) = results
     assert out.transpose(1, 2).is_contiguous()  # merging the heads copies nothing
     grad = vt.zeros(2, time, 4, dim, device="cuda", dtype=out.dtype).transpose(1, 2)
-    names = launches(driver, lambda: out.backward(grad))
+    names = driver.launches(lambda: out.backward(grad))
     ours = [name for name in names if name.startswith("attention")]
     assert ours == backward
 
@@ -124,7 +113,7 @@ def test_gradient_of_a_bias_is_one_more_launch(driver):
     q = vt.zeros(2, 4, 40, 32, device="cuda", requires_grad=True)
     bias = vt.zeros(4, 40, 40, device="cuda", requires_grad=True)
     out = F.scaled_dot_product_attention(q, q, q, bias)
-    names = launches(driver, lambda: out.sum().backward())
+    names = driver.launches(lambda: out.sum().backward())
     assert names.count("attention_backward_bias") == 1
     assert bias.grad.shape == bias.shape
 
@@ -136,7 +125,7 @@ def test_without_triton(driver):
         q = vt.zeros(2, 4, 40, 32, device="cuda", requires_grad=True)
         F.scaled_dot_product_attention(q, q, q, dropout_p=0.1).sum().backward()
         attention(q, q, q, window_size=(3, 3), alibi_slopes=vt.ones(4, device="cuda"))[0].sum()
-        names = launches(driver, lambda: F.scaled_dot_product_attention(q, q, q, is_causal=True))
+        names = driver.launches(lambda: F.scaled_dot_product_attention(q, q, q, is_causal=True))
         assert any(name.startswith("vt_attention_softmax") for name in names)
         assert not any(name.startswith("attention_") for name in names)
     finally:
@@ -146,10 +135,10 @@ def test_without_triton(driver):
 def test_backends(driver):
     q = vt.zeros(2, 4, 40, 32, device="cuda")
     with sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION):
-        names = launches(driver, lambda: F.scaled_dot_product_attention(q, q, q))
+        names = driver.launches(lambda: F.scaled_dot_product_attention(q, q, q))
         assert any(name.startswith("vt_attention_softmax") for name in names)
     with sdpa_kernel(SDPBackend.MATH):
-        names = launches(driver, lambda: F.scaled_dot_product_attention(q, q, q))
+        names = driver.launches(lambda: F.scaled_dot_product_attention(q, q, q))
         assert not any("attention" in name for name in names)
     with (
         sdpa_kernel(SDPBackend.CUDNN_ATTENTION),
@@ -341,7 +330,7 @@ def test_tf32_is_rounded_to_the_nearest(device, tf32):
 @pytest.mark.parametrize(
     ("heads", "queries", "keys", "causal", "dropout"),
     [
-        (2, 777, 777, True, 0.0),  # these two by the kernels for Hopper, where it is one
+        (2, 777, 777, True, 0.0),  # where there is Hopper, some of these by its kernels
         (1, 1001, 1001, False, 0.0),
         (2, 1, 777, False, 0.0),
         (1, 65, 333, True, 0.0),
@@ -414,7 +403,7 @@ def test_the_table_is_shown_and_its_border_moved(driver):
     q = vt.empty(1, 2, 1024, 64, device="cuda", dtype=vt.bfloat16)
 
     def taken():
-        names = launches(driver, lambda: F.scaled_dot_product_attention(q, q, q))
+        names = driver.launches(lambda: F.scaled_dot_product_attention(q, q, q))
         return "plain" if names == ["attention_forward"] and plain(driver) else "hopper"
 
     def plain(driver):

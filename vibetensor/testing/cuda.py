@@ -58,6 +58,8 @@ class SimulatedDriver:
     def launches(self, call: Callable[[], object]) -> list[str]:
         """The names of the kernels that a call launches, in their order. Clears what was logged.
 
+        AssertionError if the driver objects to something in the call.
+
         >>> with simulated_driver() as driver:  # doctest: +SKIP
         ...     x = vt.zeros(2, device="cuda")
         ...     driver.launches(lambda: x + x)
@@ -67,6 +69,8 @@ class SimulatedDriver:
         self.record()
         call()
         self.record(False)
+        if found := self.violations():
+            raise AssertionError(found)
         return [entry["name"] for entry in self.log() if entry["kind"] == "launch"]
 
     def clear(self) -> None:
