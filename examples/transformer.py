@@ -57,8 +57,9 @@ def build_block(lib: Any, dim: int, heads: int, dropout: float, causal: bool) ->
 def run_blocks(blocks: Any, norm: Any, x: Any) -> Any:
     """``norm`` of what the layers make of ``x``. What a branch adds is added where the next norm
     reads it, be it that of the next layer."""
-    normed = blocks[0].norm1(x)
-    for block, following in zip(blocks, [*(b.norm1 for b in blocks[1:]), norm], strict=True):
+    norms = [*(block.norm1 for block in blocks), norm]
+    normed = norms[0](x)
+    for block, following in zip(blocks, norms[1:], strict=True):
         normed, x = block(normed, x, following)
     return normed
 

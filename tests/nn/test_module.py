@@ -62,6 +62,21 @@ def test_traversal(module, peer):
         assert len(list(getattr(module, method)())) == len(list(getattr(peer, method)()))
 
 
+def test_parameters_are_the_named_ones(module):
+    module.layers[0].bias = module.scale
+    for recurse in (True, False):
+        named = [parameter for _, parameter in module.named_parameters(recurse=recurse)]
+        found = module.parameters(recurse)
+        assert next(found) is named[0]
+        assert [id(p) for p in found] == [id(p) for p in named[1:]]
+
+    class Chosen(type(module)):
+        def named_parameters(self, *args, **kwargs):
+            return ((name, p) for name, p in super().named_parameters() if "scale" in name)
+
+    assert [p.shape for p in Chosen().parameters()] == [(1,), (3,)]
+
+
 def test_state_dict_keys(module, peer):
     assert list(module.state_dict()) == list(peer.state_dict())
     assert list(module.state_dict(prefix="p.")) == list(peer.state_dict(prefix="p."))

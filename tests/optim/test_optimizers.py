@@ -135,6 +135,37 @@ def test_state_dict_is_pytorchs(name, options):
     fresh.compare(peer)
 
 
+@pytest.mark.parametrize("count", [3, vt.tensor(3.0, dtype=vt.float64), vt.tensor([3])])
+def test_adam_takes_any_count_of_steps(count):
+    usual, other = (Problem(vt, "AdamW", {}) for _ in range(2))
+    for problem in (usual, other):
+        for number in range(3):
+            problem.step(number)
+    for state in other.optimizer.state.values():
+        state["step"] = count if isinstance(count, int) else count.clone()
+    for number in range(3, 5):
+        usual.step(number)
+        other.step(number)
+    for mine, theirs in zip(usual.params, other.params, strict=True):
+        np.testing.assert_array_equal(mine.detach().numpy(), theirs.detach().numpy())
+    assert {int(state["step"]) for state in other.optimizer.state.values()} == {5}
+
+
+def test_adam_steps_dtypes_in_turn():
+    def run(lib):
+        kinds = (lib.float32, lib.float64, lib.float32)
+        params = [lib.nn.Parameter(lib.ones(3, dtype=kind)) for kind in kinds]
+        optimizer = lib.optim.AdamW(params, lr=0.1)
+        for number in range(3):
+            for i, p in enumerate(params):
+                p.grad = lib.full_like(p, number + i)
+            optimizer.step()
+        return [p.detach().numpy() for p in params]
+
+    for mine, theirs in zip(run(vt), run(torch), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-6)
+
+
 def test_groups():
     def build(lib):
         problem = Problem(lib, "SGD", {"lr": 0.1})

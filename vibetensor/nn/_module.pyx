@@ -248,6 +248,25 @@ cdef class ModuleBase:
             self.flags &= ~OWN_FORWARD
 
 
+def parameters_of(ModuleBase root not None):
+    """The parameters of the tree, each once, in the order of ``named_parameters``."""
+    cdef list found = [], waiting = [root]
+    cdef set modules = set(), known = set()  # of tensors the addresses: == compares their elements
+    cdef ModuleBase module
+    while waiting:
+        module = waiting.pop()
+        if module in modules:
+            continue
+        modules.add(module)
+        for parameter in module._parameters.values():
+            if parameter is not None and <size_t><PyObject*>parameter not in known:
+                known.add(<size_t><PyObject*>parameter)
+                found.append(parameter)
+        if module._modules:
+            waiting += [inner for inner in reversed(module._modules.values()) if inner is not None]
+    return found
+
+
 cdef Py_ssize_t vectorcall_offset():
     cdef ModuleBase probe = ModuleBase.__new__(ModuleBase)
     return <char*>&probe.vectorcall - <char*><PyObject*>probe

@@ -10,7 +10,7 @@ from vibetensor.autograd.grad_mode import no_grad
 from vibetensor.core.device import device
 from vibetensor.core.dtype import dtype
 from vibetensor.core.tensor import Tensor
-from vibetensor.nn._module import ModuleBase, prepare_class, register_tensor_type
+from vibetensor.nn._module import ModuleBase, parameters_of, prepare_class, register_tensor_type
 from vibetensor.nn.parameter import Parameter
 from vibetensor.utils.hooks import RemovableHandle
 
@@ -269,8 +269,10 @@ class Module(ModuleBase):
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         """The parameters, each once."""
-        for _, parameter in self.named_parameters(recurse=recurse):
-            yield parameter
+        cls = type(self)
+        if recurse and cls.named_parameters is Module.named_parameters:
+            return iter(parameters_of(self))
+        return (parameter for _, parameter in self.named_parameters(recurse=recurse))
 
     def named_buffers(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True

@@ -11,7 +11,8 @@ import vibetensor as vt
 from vibetensor import ops
 from vibetensor.core import capture
 from vibetensor.core.tensor import Tensor
-from vibetensor.optim.optimizer import Buckets, Optimizer
+from vibetensor.optim._adam import count_step, rows_of
+from vibetensor.optim.optimizer import Optimizer
 
 
 class Adam(Optimizer):
@@ -95,30 +96,19 @@ class Adam(Optimizer):
                 state["step"] = state["step"] - skipped.cpu()
         return packed
 
-    def _state_of(self, parameter: Tensor, amsgrad: bool) -> dict[str, Any]:
+    def _new_state(self, parameter: Tensor) -> dict[str, Any]:
         state = self.state[parameter]
-        if "step" not in state:
-            state["step"] = vt.tensor(0.0, dtype=vt.float32)
-            state["exp_avg"] = vt.zeros_like(parameter)
-            state["exp_avg_sq"] = vt.zeros_like(parameter)
-        if amsgrad and "max_exp_avg_sq" not in state:
-            state["max_exp_avg_sq"] = vt.zeros_like(parameter)
+        state["step"] = vt.tensor(0.0, dtype=vt.float32)
+        state["exp_avg"] = vt.zeros_like(parameter)
+        state["exp_avg_sq"] = vt.zeros_like(parameter)
         return state
 
     def _update(self, group: dict[str, Any]) -> None:
         amsgrad = group["amsgrad"]
-        buckets = Buckets()
-        shared = set()  # with parameters that have no gradient
-        for parameter in group["params"]:
-            gradient = parameter.grad
-            if gradient is None:
-                if self.found_inf is not None:
-                    shared.add(id(self.state.get(parameter, {}).get("skipped")))
-                continue
-            state = self._state_of(parameter, amsgrad)
-            step = int(state["step"]) + 1
-            key = (parameter.device, parameter.dtype, step, id(state.get("skipped")))
-            buckets.add(key, parameter, gradient, state)
+        shared = set()  # counts of left out steps that parameters without a gradient have, too
+        if self.found_inf is not None:
+            left = (p for p in group["params"] if p.grad is None)
+            shared = {id(self.state.get(p, {}).get("skipped")) for p in left}
         beta1, beta2 = map(float, group["betas"])
         options = (
             float(group["lr"]),
@@ -129,31 +119,29 @@ class Adam(Optimizer):
         )
         flags = (bool(group["maximize"]), bool(group["decoupled_weight_decay"]))
         graph = capture.active()
-        for (device, _, step, _), (parameters, gradients, states) in buckets.columns():
+        for rows in rows_of(group["params"], self.state, self._new_state):
+            device, step, skipped = rows.parameters[0].device, rows.step, rows.skipped
             found_inf = None if self.found_inf is None else self.found_inf.to(device)
-            skipped = states[0].get("skipped")
             if found_inf is not None and (skipped is None or id(skipped) in shared):
-                skipped = _new_count(states, skipped, device)
+                skipped = _new_count(rows.states, skipped, device)
             numbers: list[Tensor] = []
             if graph is not None and device.type == "cuda":
                 if amsgrad:
                     raise RuntimeError("Adam with amsgrad=True cannot be captured into a graph")
                 numbers = [
                     graph.number(lambda: group["lr"]),
-                    graph.number(partial(_next_step, states)),
+                    graph.number(partial(_next_step, rows.states)),
                 ]
-                graph.after_replay(partial(_count_step, states))
+                graph.after_replay(partial(count_step, rows.states))
             if amsgrad:
-                for parameter, gradient, state in zip(parameters, gradients, states, strict=True):
-                    _amsgrad_(parameter, gradient, state, *options, step, *flags)
+                for row in zip(rows.parameters, rows.gradients, rows.states, strict=True):
+                    _amsgrad_(*row, *options, step, *flags)
             else:
-                means = [state["exp_avg"] for state in states]
-                squares = [state["exp_avg_sq"] for state in states]
                 ops._adamw_(
-                    parameters,
-                    gradients,
-                    means,
-                    squares,
+                    rows.parameters,
+                    rows.gradients,
+                    rows.means,
+                    rows.squares,
                     *options,
                     step,
                     *flags,
@@ -164,7 +152,7 @@ class Adam(Optimizer):
             if skipped is not None and found_inf is not None:
                 skipped.add_(found_inf)
             if not numbers:
-                _count_step(states)
+                count_step(rows.states)
 
 
 def _new_count(states: list[dict[str, Any]], count: Tensor | None, device: Any) -> Tensor:
@@ -182,11 +170,6 @@ def _new_count(states: list[dict[str, Any]], count: Tensor | None, device: Any) 
 
 def _next_step(states: list[dict[str, Any]]) -> int:
     return int(states[0]["step"]) + 1
-
-
-def _count_step(states: list[dict[str, Any]]) -> None:
-    for state in states:
-        state["step"] += 1
 
 
 def _amsgrad_(
@@ -209,6 +192,8 @@ def _amsgrad_(
         parameter.mul_(1 - lr * weight_decay)
     elif weight_decay:
         gradient = gradient.add(parameter, alpha=weight_decay)
+    if "max_exp_avg_sq" not in state:
+        state["max_exp_avg_sq"] = vt.zeros_like(parameter)
     mean, square, largest = state["exp_avg"], state["exp_avg_sq"], state["max_exp_avg_sq"]
     mean.mul_(beta1).add_(gradient, alpha=1 - beta1)
     square.mul_(beta2).add_(gradient * gradient, alpha=1 - beta2)

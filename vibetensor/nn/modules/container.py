@@ -33,7 +33,10 @@ class _Numbered(Module):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return self._made_of(OrderedDict(list(self._modules.items())[index]))
-        return self._modules[self._name_at(index)]
+        try:
+            return list(self._modules.values())[operator.index(index)]
+        except IndexError:
+            raise IndexError(f"index {index} is out of range") from None
 
     def __setitem__(self, index: int, module: Module) -> None:
         setattr(self, self._name_at(index), module)
