@@ -328,10 +328,8 @@ def fill_cached_memory():
     """Leaves nan in the memory that the allocator will hand out: what a kernel reads before it is
     written shows in its results. compute-sanitizer's initcheck cannot find that here. It does not
     see what TMA stores, and would report that as well if nothing else had written there."""
-    vt.cuda.empty_cache()
-    blocks = [
-        vt.full((size // 4,), float("nan"), device="cuda") for size in [1 << 20] * 8 + [1 << 26]
-    ]
+    sizes = [1 << 26, *(1 << bits for bits in range(20, 10, -1) for _ in range(8))]
+    blocks = [vt.full((size // 4,), float("nan"), device="cuda") for size in sizes]
     vt.cuda.synchronize()
     del blocks
 
