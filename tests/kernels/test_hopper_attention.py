@@ -52,6 +52,22 @@ def descriptor(dtype, *box):
     return f"tensordesc<{dtype}[{', '.join(map(str, box))}],{layout!r}>"
 
 
+def check_barriers(ir):
+    """Barriers that are made ready must be used: the memory of others is given to data, which the
+    device may change where a barrier was, when another process has its turn."""
+    made = re.findall(r"(%\w+) = ttg\.local_alloc : \(\) -> !ttg\.memdesc<\d+x1xi64", ir)
+    assert made or "init_barrier" not in ir
+    lines = ir.splitlines()
+    for name in made:
+        users = [
+            line for line in lines if re.search(rf"{name}\b", line) and f"{name} =" not in line
+        ]
+        slots = [re.match(r"\s*(%\w+) = ttg\.memdesc_index", line) for line in users]
+        assert not all(
+            slot and any(f"init_barrier {slot[1]}," in line for line in lines) for slot in slots
+        ), f"{name} is made ready and not used"
+
+
 def compiled(kernel, types, constants, num_warps):
     """ptxas' report on a kernel compiled for sm_90, and the shared memory it asks for."""
     from triton.backends.compiler import GPUTarget
@@ -66,6 +82,7 @@ def compiled(kernel, types, constants, num_warps):
         target=GPUTarget("cuda", 90, 32),
         options={"num_warps": num_warps},
     )
+    check_barriers(image.asm["ttgir"])
     tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
     report = subprocess.run(
         [tools / "ptxas", "-v", "--gpu-name=sm_90a", "-o", "/dev/null", "/dev/stdin"],

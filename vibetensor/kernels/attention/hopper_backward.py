@@ -25,6 +25,7 @@ from vibetensor.kernels.attention.hopper_common import (
     aggregate,
     fence_async,
     ring,
+    ring_beside,
     tma_complete,
     tma_reduce_add,
 )
@@ -179,7 +180,7 @@ def _load(
             tma.async_copy_global_to_shared(
                 lse_desc, [base + row], full, lses.index(i % queries.stages)
             )
-            full = grads.full.index(i % grads.stages)  # emptied together with the slot of q
+            full = grads.full.index(i % grads.stages)  # the slot was emptied with that of q
             mbarrier.expect(full, do_desc.block_type.nbytes + delta_desc.block_type.nbytes)
             tma.async_copy_global_to_shared(do_desc, [work.batch, h, row, 0], full, grads.slot(i))
             tma.async_copy_global_to_shared(
@@ -358,7 +359,7 @@ def attention_backward(
     ds_layout: gl.constexpr = gl.NVMMASharedLayout.get_default_for([BN, BM], dtype)
     keys = gl.allocate_shared_memory(dtype, [2] + k_box, k_desc.layout)  # noqa: RUF005
     queries = ring(dtype, q_box, q_layout, STAGES, 1)
-    grads = ring(dtype, q_box, do_layout, STAGES, 1)
+    grads = ring_beside(queries, dtype, q_box, do_layout)
     lses = gl.allocate_shared_memory(gl.float32, [STAGES, BM], lse_desc.layout)
     deltas = gl.allocate_shared_memory(gl.float32, [STAGES, BM], delta_desc.layout)
     ds_s = gl.allocate_shared_memory(dtype, [BN, BM], ds_layout)

@@ -70,6 +70,20 @@ class Ring:
 
 
 @gluon.jit
+def _barriers(stages: gl.constexpr, arrivals: gl.constexpr):
+    """A barrier for each slot of a ring; so many arrivals complete its phase.
+
+    Somebody must use them. The compiler gives the memory of barriers that nobody waits for to other
+    data, and where a barrier was initialised nothing else may lie: when another process preempts the
+    kernel, an H100 changes these bytes.
+    """
+    barriers = gl.allocate_shared_memory(gl.int64, [stages, 1], mbarrier.MBarrierLayout())
+    for i in gl.static_range(stages):
+        mbarrier.init(barriers.index(i), count=arrivals)
+    return barriers
+
+
+@gluon.jit
 def ring(
     dtype: gl.constexpr,
     box: gl.constexpr,
@@ -81,12 +95,15 @@ def ring(
     """A ring of `stages` slots of `boxes` boxes each, for `readers` partitions that release it."""
     shape: gl.constexpr = [stages * boxes] + box  # noqa: RUF005 (no * in kernels)
     slots = gl.allocate_shared_memory(dtype, shape, layout)
-    full = gl.allocate_shared_memory(gl.int64, [stages, 1], mbarrier.MBarrierLayout())
-    empty = gl.allocate_shared_memory(gl.int64, [stages, 1], mbarrier.MBarrierLayout())
-    for i in gl.static_range(stages):
-        mbarrier.init(full.index(i), count=1)
-        mbarrier.init(empty.index(i), count=readers)
-    return Ring(slots, full, empty, stages)
+    return Ring(slots, _barriers(stages, 1), _barriers(stages, readers), stages)
+
+
+@gluon.jit
+def ring_beside(other, dtype: gl.constexpr, box: gl.constexpr, layout: gl.constexpr):
+    """A ring whose slots are emptied together with those of `other`."""
+    shape: gl.constexpr = [other.stages] + box  # noqa: RUF005
+    slots = gl.allocate_shared_memory(dtype, shape, layout)
+    return Ring(slots, _barriers(other.stages, 1), other.empty, other.stages)
 
 
 @gluon.jit
