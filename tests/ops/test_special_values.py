@@ -9,7 +9,7 @@ import torch
 import vibetensor as vt
 
 from .oracle import (
-    INFINITE,
+    HUGE,
     OPS,
     at_fault,
     both,
@@ -100,8 +100,10 @@ def test_pointwise(op, dtype):
     for args in cases:
         found = both(op, args, {})
         if found is not None:
-            if at_fault(INFINITE, op.name):
-                found[1][args[0] == INF] = INF
+            if at_fault(HUGE, op.name):
+                inner = args[0] if op.name == "gelu" else args[0] + args[1]
+                huge = inner.abs() > torch.finfo(dtype).max / 8
+                found[1][huge] = torch.where(inner > 0, inner, -0.0)[huge]
             signs = dtype in FLOATING and op.name not in UNSIGNED
             check(*found, where=op.name + describe(args, {}), signs=signs)
             if dtype in (torch.float32, torch.float64) and op.name in UNSIGNED:
