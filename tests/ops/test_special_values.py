@@ -102,8 +102,8 @@ def test_pointwise(op, dtype):
         if found is not None:
             if at_fault(HUGE, op.name):
                 inner = args[0] if op.name == "gelu" else args[0] + args[1]
-                huge = inner.abs() > torch.finfo(dtype).max / 8
-                found[1][huge] = torch.where(inner > 0, inner, -0.0)[huge]
+                huge = inner > torch.finfo(dtype).max / 8
+                found[1][huge] = inner[huge]
             signs = dtype in FLOATING and op.name not in UNSIGNED
             check(*found, where=op.name + describe(args, {}), signs=signs)
             if dtype in (torch.float32, torch.float64) and op.name in UNSIGNED:
