@@ -2,8 +2,8 @@
 
 The definition is that of tests/test_loss_curve.py. The reference is PyTorch's float64 run on the same
 device; weights and batches are the same for all runs. A rounding error grows from step to step, so one
-run of a lower precision says little: in bfloat16, the ratios of four ViT runs were 0.8, 0.9, 1.0 and
-3.6. The distance is the root mean square over the steps of several.
+run of a lower precision says little: in bfloat16, the ratios of four ViT runs to PyTorch's were 0.8,
+0.9, 1.0 and 3.6. The geometric mean of several is tested.
 """
 
 import importlib
@@ -81,10 +81,12 @@ def test_float64(programs, reference):
 def test_lower_precision(programs, reference, precision):
     name, expected = reference
 
-    def distance(lib):
-        found = [losses(programs, name, lib, precision, i) for i in range(SEEDS[name])]
-        return np.sqrt(np.mean((np.array(found) - np.array(expected)) ** 2))
-
-    ours, peers = distance(vt), distance(torch)
-    print(f"\n{name} {precision}: {ours:.2e} / {peers:.2e} = {ours / peers:.2f}")
-    assert ours <= 2 * peers
+    ratios = []
+    for seed, losses_of_peer in enumerate(expected):
+        ours, peers = (
+            np.sqrt(np.mean((losses(programs, name, lib, precision, seed) - losses_of_peer) ** 2))
+            for lib in (vt, torch)
+        )
+        ratios.append(ours / peers)
+        print(f"\n{name} {precision} {seed}: {ours:.2e} / {peers:.2e} = {ratios[-1]:.2f}", end="")
+    assert np.exp(np.mean(np.log(ratios))) <= 2

@@ -38,8 +38,7 @@ def weights_of(q, k, grad, v, lse, delta, i, j, queries, keys, low, high, scale,
     """K P and dS of a tile; of a transposed one if q, k and grad, v change places."""
     s = product(q, tl.trans(k), None, PRECISION) * scale
     s = biased(s, i, j, queries, keys, low, high, bias, bias_query, bias_key, slope, HIDE, LOW,
-    HIGH,
-               BIAS, ALIBI)  # fmt: skip
+               HIGH, BIAS, ALIBI)  # fmt: skip
     p = tl.math.exp2(s - lse)
     dp = product(grad, tl.trans(v), None, PRECISION)
     kp = p
@@ -187,8 +186,7 @@ def attention_backward_queries(
     gt = tile_of(grad + b * grad_batch + h * grad_head + first_query * grad_time, row, grad_time,
                  queries, value_dim, BLOCK_M, E, True, PAD)  # fmt: skip
     ot = tile_of(out + b * out_batch + h * out_head + first_query * out_time, row, out_time,
-    queries,
-                 value_dim, BLOCK_M, E, True, PAD)  # fmt: skip
+                 queries, value_dim, BLOCK_M, E, True, PAD)  # fmt: skip
     d = tl.sum(gt.to(tl.float32) * ot.to(tl.float32), 1)
     tl.store(delta + statistic + i, d, mask=i < queries)
     x = lse_of(lse + statistic, i, queries)[:, None]
@@ -278,8 +276,7 @@ def attention_backward_keys(
         seed, offset = drawn_from(seed, offset)
     j = (key + tl.arange(0, BLOCK_N))[:, None]
     kt = tile_of(k + b * k_batch + kv * k_head + first_key * k_time, key, k_time, keys, dim,
-    BLOCK_N,
-                 D, True, PAD)  # fmt: skip
+                 BLOCK_N, D, True, PAD)  # fmt: skip
     vt = tile_of(v + b * v_batch + kv * v_head + first_key * v_time, key, v_time, keys, value_dim,
                  BLOCK_N, E, True, PAD)  # fmt: skip
     dkt = tl.zeros([BLOCK_N, D], tl.float32)
@@ -326,8 +323,7 @@ def attention_backward_keys(
     store_tile(dk + b * dk_batch + kv * dk_head + first_key * dk_time, key, dk_time, keys, dim,
                dkt * scale, BLOCK_N, D)  # fmt: skip
     store_tile(dv + b * dv_batch + kv * dv_head + first_key * dv_time, key, dv_time, keys,
-    value_dim,
-               dvt, BLOCK_N, E)  # fmt: skip
+               value_dim, dvt, BLOCK_N, E)  # fmt: skip
 
 
 @triton.jit
@@ -365,8 +361,7 @@ def attention_backward_bias(
             kt = tile_of(k + b * k_batch + h // group * k_head, key, k_time, keys, dim, BLOCK_N, D,
                          True, PAD)  # fmt: skip
             vt = tile_of(v + b * v_batch + h // group * v_head, key, v_time, keys, value_dim,
-            BLOCK_N,
-                         E, True, PAD)  # fmt: skip
+                         BLOCK_N, E, True, PAD)  # fmt: skip
             gt = tile_of(grad + b * grad_batch + h * grad_head, row, grad_time, queries, value_dim,
                          BLOCK_M, E, True, PAD)  # fmt: skip
             ot = tile_of(out + b * out_batch + h * out_head, row, out_time, queries, value_dim,
