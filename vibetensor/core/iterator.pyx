@@ -88,6 +88,8 @@ cdef int check_devices(const char* name, PyObject** inputs, int n) except -1:
     cdef int i
     for i in range(1, n):
         t = <Tensor>inputs[i]
+        if t is None:
+            continue
         if t.device_type == first.device_type and t.device_index == first.device_index:
             continue
         if t.ndim == 0 and t.device_type == VT_CPU:
