@@ -656,8 +656,8 @@ cdef int run_kernel(const char* name, int op, vt_array* arrays, int n, vt_value*
         no_kernel(name, device_type)
     for i in range(n):
         numel += arrays[i].numel
-        if (arrays[i].device_type != device_type or arrays[i].device_index != arrays[0].device_index) \
-                and arrays[i].ndim >= 0:
+        if arrays[i].ndim >= 0 and (arrays[i].device_type != device_type
+                                    or arrays[i].device_index != arrays[0].device_index):
             device_mismatch(name.decode(), device_object(device_type, arrays[0].device_index),
                             device_object(arrays[i].device_type, arrays[i].device_index))
     if device_type != VT_CPU:
