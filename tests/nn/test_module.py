@@ -76,6 +76,12 @@ def test_parameters_are_the_named_ones(module):
 
     assert [p.shape for p in Chosen().parameters()] == [(1,), (3,)]
 
+    class Alone(type(module)):
+        def named_modules(self, *args, **kwargs):
+            return iter([("", self)])
+
+    assert [p.shape for p in Alone().parameters()] == [(1,)]
+
 
 def test_state_dict_keys(module, peer):
     assert list(module.state_dict()) == list(peer.state_dict())

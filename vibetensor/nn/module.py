@@ -270,7 +270,12 @@ class Module(ModuleBase):
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         """The parameters, each once."""
         cls = type(self)
-        if recurse and cls.named_parameters is Module.named_parameters:
+        # A subclass may say by name what its parameters or its modules are.
+        usual = (
+            cls.named_parameters is Module.named_parameters
+            and cls.named_modules is Module.named_modules
+        )
+        if recurse and usual:
             return iter(parameters_of(self))
         return (parameter for _, parameter in self.named_parameters(recurse=recurse))
 
