@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from vibetensor.core.tensor import Tensor
@@ -13,7 +13,7 @@ class Rows:
     skipped: Tensor | None
 
 def rows_of(
-    parameters: list[Tensor],
+    parameters: Iterable[Tensor],
     states: dict[Tensor, dict[str, Any]],
     make: Callable[[Tensor], dict[str, Any]],
 ) -> list[Rows]: ...

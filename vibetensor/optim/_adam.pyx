@@ -1,7 +1,5 @@
 # cython: language_level=3, binding=False, boundscheck=False, wraparound=False
 """What Adam does for each parameter of a step before the kernel, which takes them all at once."""
-from cpython.ref cimport PyObject
-
 from vibetensor.core.tensor cimport Tensor, bump_version
 from vibetensor.core.types cimport VT_CPU, VT_F32
 
@@ -33,7 +31,7 @@ cdef class Rows:
                 and parameter.device_index == first.device_index)
 
 
-def rows_of(list parameters, states, make):
+def rows_of(parameters, states, make):
     """The parameters that have a gradient, as a list of :class:`Rows`. ``make(parameter)`` gives a
     parameter the state that it does not have yet."""
     cdef list found = []

@@ -74,8 +74,8 @@ def _barriers(stages: gl.constexpr, arrivals: gl.constexpr):
     """A barrier for each slot of a ring; so many arrivals complete its phase.
 
     Somebody must use them. The compiler gives the memory of barriers that nobody waits for to other
-    data, and where a barrier was initialised nothing else may lie: when another process preempts the
-    kernel, an H100 changes these bytes.
+    data, and where a barrier was initialised nothing else may lie: when another process preempts
+    the kernel, an H100 changes these bytes.
     """
     barriers = gl.allocate_shared_memory(gl.int64, [stages, 1], mbarrier.MBarrierLayout())
     for i in gl.static_range(stages):
